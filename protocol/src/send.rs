@@ -1,0 +1,98 @@
+//! The relay's public face: mailboxes, cold sends, and reading.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Base64, MailboxId, MessageId, SigningPublicKey};
+
+/// `GET` → [`RelayInfo`].
+pub const RELAY_INFO_PATH: &str = "/v1/relay";
+/// `POST` with a grant as bearer, empty body → 201 (or 200 if it was open) [`MailboxOpened`].
+pub const MAILBOXES_PATH: &str = "/v1/mailboxes";
+/// `PUT` with a mailbox JWT: replaces the sealed card. Body `application/octet-stream`, at most [`MAX_SEALED_CARD`] bytes → 204.
+pub const OWN_CARD_PATH: &str = "/v1/mailbox/card";
+/// `GET` with a mailbox JWT, `?wait=<seconds, at most 60>&limit=<1..=100>` → [`Messages`].
+pub const MESSAGES_PATH: &str = "/v1/mailbox/messages";
+/// `GET` with a mailbox JWT: server-sent events; each `event: message` says that there is something to fetch.
+pub const EVENTS_PATH: &str = "/v1/mailbox/events";
+
+/// `POST` (cold send): body is the envelope, `application/octet-stream`, `Authorization: PrivateToken …` → 201 [`Accepted`].
+pub fn send_path(mailbox: &MailboxId) -> String {
+    format!("{MAILBOXES_PATH}/{mailbox}/messages")
+}
+
+/// `GET`, anonymous → the sealed card, `application/octet-stream`.
+pub fn card_path(mailbox: &MailboxId) -> String {
+    format!("{MAILBOXES_PATH}/{mailbox}/card")
+}
+
+/// The sizes an envelope can have, bytes: 4, 16 and 64 KiB (design §6).
+pub const ENVELOPE_SIZES: [usize; 3] = [4 * 1024, 16 * 1024, 64 * 1024];
+/// The greatest size of a sealed card, bytes.
+pub const MAX_SEALED_CARD: usize = 8 * 1024;
+
+/// The relay's public face.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayInfo {
+    /// Its name: the origin of its challenge.
+    pub name: String,
+    /// Whose tokens it accepts.
+    pub issuer_name: String,
+    /// Whose JWTs it accepts.
+    pub issuer_public_key: SigningPublicKey,
+    /// The encoded `TokenChallenge` that a token must answer.
+    pub challenge: Base64,
+    /// Accepted envelope sizes, bytes.
+    pub envelope_sizes: Vec<usize>,
+    /// How long a message waits to be read, seconds.
+    pub retention_seconds: u64,
+    /// How many messages a mailbox holds.
+    pub quota_messages: u64,
+    /// How many bytes of envelopes a mailbox holds.
+    pub quota_bytes: u64,
+    /// Version of the server program.
+    pub version: String,
+}
+
+/// A mailbox is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxOpened {
+    /// Which.
+    pub mailbox: MailboxId,
+}
+
+/// The message is on disk (201 means durable). The same token with the same message again gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its name; equals the token's nullifier.
+    pub message: MessageId,
+}
+
+/// By what right a message came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// A `send` token, which the recipient can release.
+    Token,
+}
+
+/// A message as its recipient gets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedMessage {
+    /// Its name, for acknowledging and releasing.
+    pub message: MessageId,
+    /// When it came in, Unix seconds.
+    pub arrived: u64,
+    /// By what right.
+    pub admission: Admission,
+    /// The sealed envelope.
+    pub envelope: Base64,
+}
+
+/// The oldest messages that are not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// Oldest first.
+    pub messages: Vec<QueuedMessage>,
+    /// Whether more wait behind these.
+    pub more: bool,
+}
