@@ -1,0 +1,5 @@
+//! The command under a name of the test world.
+
+fn main() -> std::process::ExitCode {
+    postern_client::main()
+}
