@@ -1,0 +1,48 @@
+-- Each query counts violations and must give 0. Databases: issuer and relay, attached to one connection.
+-- I: signed for accounts. X: signed for exchanges. L: ledger rows, of which E paid for an exchange. See invariants.md.
+
+-- name: no account has more than its five
+select count(*) from issuer.accounts where tokens_issued > 5;
+
+-- name: every signature for an account is counted
+select count(*) from issuer.accounts a
+where (select count(*) from issuer.issuances i where i.account = a.account) > a.tokens_issued;
+
+-- name: the public counters say what the accounts say
+select abs((select coalesce(sum(count), 0) from issuer.key_counters where relay = '')
+         - (select coalesce(sum(tokens_issued), 0) from issuer.accounts));
+
+-- name: every signature for an exchange is counted
+select abs((select coalesce(sum(count), 0) from issuer.key_counters c
+            where relay <> '' and exists (select 1 from issuer.token_keys k where k.key_id = c.key_id))
+         - (select count(*) from issuer.relay_exchanges));
+
+-- name: no signature for an exchange without a ledger row that pays for it (X <= E, per new key)
+select count(*) from issuer.token_keys k
+where (select count(*) from issuer.relay_exchanges x where x.key_id = k.key_id)
+    > (select count(*) from relay.ledger l where l.new_key_id = k.key_id)
+    + (select coalesce(sum(exchanging + exchanged), 0) from relay.retired_keys);
+
+-- name: no ledger row for a token that nobody signed (L <= I + X, per key)
+select count(*) from (select key_id, count(*) as shown from relay.ledger group by key_id) l
+where l.shown > (select coalesce(sum(c.count), 0) from issuer.key_counters c where c.key_id = l.key_id);
+
+-- name: conservation: what can still be spent is no more than was signed for accounts (X + released <= L)
+select max(0,
+    (select coalesce(sum(count), 0) from issuer.key_counters where relay <> '')
+  + (select count(*) from relay.ledger where state = 'released')
+  - (select count(*) from relay.ledger)
+  - (select coalesce(sum(attached + released + burnt + exchanging + exchanged), 0) from relay.retired_keys));
+
+-- name: every queued message was paid for, at the mailbox it lies in
+select count(*) from relay.messages m
+left join relay.ledger l on l.nullifier = m.message and l.mailbox = m.mailbox
+where l.nullifier is null and not exists (select 1 from relay.retired_keys);
+
+-- name: no message was queued for a token that was exchanged unspent
+select count(*) from relay.messages m join relay.ledger l on l.nullifier = m.message where l.mailbox is null;
+
+-- name: the quota counters say what the queue says
+select count(*) from relay.mailboxes b
+where b.queued_messages <> (select count(*) from relay.messages m where m.mailbox = b.mailbox)
+   or b.queued_bytes <> (select coalesce(sum(m.size), 0) from relay.messages m where m.mailbox = b.mailbox);

@@ -1,0 +1,65 @@
+//! Requests by hand, and what came back.
+
+use std::time::Duration;
+
+use postern_protocol::problem::{self, Problem, ProblemKind};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An answer, whole.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// Sends a request and reads the answer.
+    pub async fn to(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Self { status, headers, body: response.bytes().await?.to_vec() })
+    }
+
+    /// Repeats a request, byte for byte, until a server answers it with anything but a failure of its own.
+    pub async fn until_answered(request: reqwest::RequestBuilder) -> Self {
+        for _ in 0..600 {
+            match Self::to(request.try_clone().unwrap()).await {
+                Ok(reply) if reply.status < 500 => return reply,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        panic!("no answer for half a minute");
+    }
+
+    /// The JSON body of a success.
+    pub fn json<T: DeserializeOwned>(&self) -> T {
+        assert!((200..300).contains(&self.status), "{} {}", self.status, String::from_utf8_lossy(&self.body));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The problem document of a refusal; fails the test if the answer is not a well-formed one.
+    pub fn problem(&self) -> Problem {
+        assert!(self.status >= 400, "{} {}", self.status, String::from_utf8_lossy(&self.body));
+        assert_eq!(self.headers.get(CONTENT_TYPE).unwrap(), problem::MEDIA_TYPE);
+        let problem: Problem = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem.status, self.status);
+        problem
+    }
+
+    /// The kind of the refusal.
+    pub fn refusal(&self) -> ProblemKind {
+        let problem = self.problem();
+        problem.known_kind().unwrap_or_else(|| panic!("unknown problem {}", problem.kind))
+    }
+}
+
+/// A POST with a JSON body.
+pub fn post_json(http: &reqwest::Client, url: &str, body: &impl Serialize) -> reqwest::RequestBuilder {
+    http.post(url).header(CONTENT_TYPE, "application/json").body(serde_json::to_vec(body).unwrap())
+}

@@ -1,0 +1,216 @@
+//! Issuer and relay as processes that can be killed at any moment and started again on the same files and ports.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+/// The issuer's name in the test world.
+pub const ISSUER: &str = "issuer.test";
+/// The relay's name in the test world.
+pub const RELAY: &str = "relay.test";
+
+/// Where the programs are; see [`crate::programs`].
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `postern-issuer`.
+    pub issuer: PathBuf,
+    /// `postern-relay`.
+    pub relay: PathBuf,
+    /// `postern`.
+    pub postern: PathBuf,
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts it and waits until it listens.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "runs already");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut child = Command::new(&self.program)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.child = Some(child);
+        assert!(line.starts_with("listening on "), "{line:?}; {}", self.read_log());
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn read_log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether the process is still there: a server that died by itself has panicked or worse.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Runs another command of the same program on the same configuration, to its end.
+    pub fn command(&self, args: &[&str]) -> String {
+        let (verb, rest) = args.split_first().unwrap();
+        run(Command::new(&self.program).arg(verb).arg("--config").arg(&self.config).args(rest))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Where the servers are, for those who only use them.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Base URL of the issuer.
+    pub issuer_url: String,
+    /// Base URL of the relay.
+    pub relay_url: String,
+    /// Where the console gateway writes.
+    pub texts_file: PathBuf,
+}
+
+impl Place {
+    /// The code of the last text to this number, from the console gateway's file.
+    pub fn code_for(&self, phone: &str) -> Option<String> {
+        let texts = std::fs::read_to_string(&self.texts_file).unwrap_or_default();
+        let text = texts.lines().rev().find(|line| line.contains(phone))?;
+        let digits: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|part| part.len() == 6).collect();
+        digits.last().map(|code| (*code).to_owned())
+    }
+}
+
+impl std::ops::Deref for World {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// Both servers and their files.
+#[derive(Debug)]
+pub struct World {
+    /// All files of this world; removed at the end.
+    pub dir: TempDir,
+    /// The programs it runs.
+    pub programs: Programs,
+    /// The issuer.
+    pub issuer: Server,
+    /// The relay.
+    pub relay: Server,
+    /// Where they are.
+    pub place: Place,
+}
+
+impl World {
+    /// Fresh servers with default settings.
+    pub fn start(programs: Programs) -> Self {
+        Self::start_with(programs, "", "")
+    }
+
+    /// Fresh servers; the texts replace settings in their configuration files, one `key = value` a line.
+    pub fn start_with(programs: Programs, issuer_settings: &str, relay_settings: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let (issuer_dir, relay_dir) = (dir.path().join("issuer"), dir.path().join("relay"));
+        let (issuer_at, relay_at) = (free_address(), free_address());
+        let (issuer_url, relay_url) = (format!("http://{issuer_at}"), format!("http://{relay_at}"));
+
+        let init = |program: &Path, dir: &Path, args: &[&str]| {
+            let printed = run(Command::new(program).arg("init").arg("--dir").arg(dir).args(args));
+            let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
+            json["public_key"].as_str().unwrap().to_owned()
+        };
+        let issuer_args = ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url];
+        let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
+        let mut relay_args = vec!["--name", RELAY, "--listen", &relay_at, "--url", &relay_url];
+        relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
+        let relay_key = init(&programs.relay, &relay_dir, &relay_args);
+
+        let server = |program: &Path, dir: &Path, name: &str, settings: &str| {
+            let config = dir.join(format!("{name}.toml"));
+            change_settings(&config, settings);
+            Server { program: program.to_owned(), config, log: dir.join("log"), child: None }
+        };
+        let mut issuer = server(&programs.issuer, &issuer_dir, "issuer", issuer_settings);
+        issuer.command(&["add-relay", "--name", RELAY, "--url", &relay_url, "--public-key", &relay_key]);
+        let mut relay = server(&programs.relay, &relay_dir, "relay", relay_settings);
+        issuer.start();
+        relay.start();
+        let texts_file = issuer_dir.join("texts.log");
+        Self { dir, programs, issuer, relay, place: Place { issuer_url, relay_url, texts_file } }
+    }
+
+    /// The issuer's database file.
+    pub fn issuer_db_file(&self) -> PathBuf {
+        self.dir.path().join("issuer/issuer.db")
+    }
+
+    /// The relay's database file.
+    pub fn relay_db_file(&self) -> PathBuf {
+        self.dir.path().join("relay/relay.db")
+    }
+
+    /// One number out of a database.
+    pub fn count(&self, file: &Path, sql: &str) -> i64 {
+        let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+        db.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Fails unless both servers still run and none of them has ever panicked.
+    pub fn assert_healthy(&mut self) {
+        for server in [&mut self.issuer, &mut self.relay] {
+            assert!(server.is_alive(), "a server died: {}", server.read_log());
+            assert!(!server.read_log().contains("panicked"), "{}", server.read_log());
+        }
+    }
+}
+
+/// An address on loopback that nobody listens on just now.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Replaces `key = …` lines of a configuration file. A key that is not in the file is an error of the test.
+fn change_settings(config: &Path, settings: &str) {
+    let mut text = std::fs::read_to_string(config).unwrap();
+    for setting in settings.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let key = setting.split('=').next().unwrap().trim();
+        let is_key = |line: &&str| line.trim_start_matches(['#', ' ']).split('=').next().unwrap().trim() == key;
+        let old = text.lines().find(is_key).unwrap_or_else(|| panic!("{key} is not in {}", config.display())).to_owned();
+        text = text.replacen(&old, setting, 1);
+    }
+    std::fs::write(config, text).unwrap();
+}
