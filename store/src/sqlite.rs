@@ -1,0 +1,151 @@
+//! SQLite: one writer connection and a few readers on a file in WAL mode, every commit synced (design §9).
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Column, ConnectOptions, Row as _, Sqlite, TypeInfo, ValueRef};
+
+use crate::value::{Row, Value};
+use crate::{StoreError, tx::Mode};
+
+/// How long a statement waits for another process's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+const READERS: u32 = 4;
+
+/// The two pools over one file. Writers queue for the one writing connection, in order, instead of colliding.
+#[derive(Clone, Debug)]
+pub(crate) struct Pools {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+pub(crate) type Connection = PoolConnection<Sqlite>;
+
+impl Pools {
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        create_private(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .busy_timeout(BUSY_TIMEOUT)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(false)
+            // Deleted keys and messages are overwritten where that costs no extra write.
+            .pragma("secure_delete", "fast")
+            .pragma("wal_autocheckpoint", "16000")
+            .disable_statement_logging();
+        let pool = |max| {
+            SqlitePoolOptions::new()
+                .max_connections(max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// A connection with a transaction open on it.
+    pub(crate) async fn begin(&self, mode: Mode) -> Result<Connection, StoreError> {
+        let (pool, begin) = match mode {
+            Mode::Write => (&self.writer, "BEGIN IMMEDIATE"),
+            Mode::Read => (&self.readers, "BEGIN"),
+        };
+        let mut connection = Unfinished(Some(pool.acquire().await?));
+        execute(connection.get()?, begin, &[]).await?;
+        connection.take()
+    }
+
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
+
+/// Owner-only from the first byte; SQLite gives its side files the same permissions.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop).map_err(StoreError::File)
+}
+
+/// A connection that is closed, not returned to the pool, if it is dropped here: whoever gives up in the middle of a
+/// transaction must not leave it open for the next one. Closing rolls back.
+#[derive(Debug)]
+pub(crate) struct Unfinished(pub(crate) Option<Connection>);
+
+impl Unfinished {
+    pub(crate) fn get(&mut self) -> Result<&mut Connection, StoreError> {
+        self.0.as_mut().ok_or(StoreError::Busy)
+    }
+
+    pub(crate) fn take(mut self) -> Result<Connection, StoreError> {
+        self.0.take().ok_or(StoreError::Busy)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}
+
+fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Value::Int(value) => query.bind(*value),
+        Value::Text(value) => query.bind(value.clone()),
+        Value::Blob(value) => query.bind(value.clone()),
+        Value::Null => query.bind(None::<i64>),
+    })
+}
+
+pub(crate) async fn execute(connection: &mut Connection, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
+    Ok(bind(sql, args).execute(&mut **connection).await?.rows_affected())
+}
+
+/// Runs a text of several statements, without arguments.
+pub(crate) async fn execute_script(connection: &mut Connection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(sql).execute(&mut **connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn fetch_all(
+    connection: &mut Connection,
+    sql: &'static str,
+    args: &[Value],
+) -> Result<Vec<Row>, StoreError> {
+    bind(sql, args).fetch_all(&mut **connection).await?.iter().map(read_row).collect()
+}
+
+fn read_row(row: &SqliteRow) -> Result<Row, StoreError> {
+    row.columns()
+        .iter()
+        .map(|column| {
+            let index = column.ordinal();
+            let raw = row.try_get_raw(index)?;
+            if raw.is_null() {
+                return Ok(Value::Null);
+            }
+            let kind = raw.type_info().name().to_owned();
+            Ok(match kind.as_str() {
+                "INTEGER" => Value::Int(row.try_get_unchecked(index)?),
+                "TEXT" => Value::Text(row.try_get_unchecked(index)?),
+                "BLOB" => Value::Blob(row.try_get_unchecked(index)?),
+                _ => return Err(StoreError::Column { index, expected: "BIGINT, TEXT or BLOB" }),
+            })
+        })
+        .collect::<Result<_, _>>()
+        .map(Row)
+}
