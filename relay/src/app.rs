@@ -1,0 +1,237 @@
+//! The running relay: what all requests share, the routes, and the tasks beside them.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post, put};
+use axum::serve::ListenerExt;
+use postern_credentials::blind_token::challenge_digest;
+use postern_credentials::identity::IdentityKey;
+use postern_credentials::secrets::RootSecret;
+use postern_protocol::codec::TooLong;
+use postern_protocol::exchange::EXCHANGE_PATH;
+use postern_protocol::ids::ChallengeDigest;
+use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
+use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH};
+use postern_protocol::time::Clock;
+use postern_protocol::tokens::TokenChallenge;
+use postern_store::{Db, StoreError};
+use rand_core::CryptoRng;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, ConfigError};
+use crate::service::issuer::IssuerCalls;
+use crate::service::keys::KeyRing;
+use crate::service::retention;
+use crate::service::waiters::Waiters;
+use crate::{db, http};
+
+/// The present, shared by everything.
+pub type SharedClock = Arc<dyn Clock>;
+/// Makes a generator wherever randomness is needed.
+pub type RngFactory = Arc<dyn Fn() -> Box<dyn CryptoRng + Send> + Send + Sync>;
+
+/// How long requests under way are waited for when the relay stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// Names the derivation of the relay's key from its root secret.
+const IDENTITY_LABEL: &str = "relay-identity";
+
+/// Why the relay cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error("database: {0}")]
+    Store(#[from] StoreError),
+    /// The HTTP client for the issuer.
+    #[error("HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// A name that does not fit into a token challenge.
+    #[error("token challenge: {0}")]
+    Challenge(#[from] TooLong),
+    /// Listening, or the key file.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+    /// The key file does not hold 32 bytes in base64url.
+    #[error("{0} does not hold a key: 32 bytes, base64url")]
+    Key(String),
+}
+
+/// The relay. Cloning shares it.
+#[derive(Clone)]
+pub struct App(Arc<State>);
+
+/// What all requests share.
+pub struct State {
+    pub(crate) config: Config,
+    pub(crate) db: Db,
+    pub(crate) clock: SharedClock,
+    pub(crate) keys: KeyRing,
+    pub(crate) issuer: IssuerCalls,
+    pub(crate) challenge: TokenChallenge,
+    pub(crate) challenge_digest: ChallengeDigest,
+    pub(crate) waiters: Waiters,
+    pub(crate) permits: Semaphore,
+    /// Turns true when the relay stops: readers that wait are sent home.
+    pub(crate) stopping: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+}
+
+impl Deref for App {
+    type Target = State;
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+/// The relay's own key, which the issuer has pinned.
+pub fn identity(root: &RootSecret) -> IdentityKey {
+    IdentityKey::from_seed(*root.derive(IDENTITY_LABEL))
+}
+
+impl App {
+    /// Opens the database and makes everything ready; listens nowhere yet.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open(
+        config: Config,
+        identity: IdentityKey,
+        clock: SharedClock,
+        rng: RngFactory,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let db = Db::open(&config.database, db::MIGRATIONS).await?;
+        let keys = KeyRing::load(db.clone(), Arc::clone(&clock)).await?;
+        let issuer = IssuerCalls::new(&config, identity, Arc::clone(&clock), rng)?;
+        let challenge = TokenChallenge::for_relay(&config.issuer.name, &config.name);
+        let (stop, stopping) = watch::channel(false);
+        let limits = &config.limits;
+        Ok(Self(Arc::new(State {
+            challenge_digest: challenge_digest(&challenge)?,
+            waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
+            permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            config,
+            db,
+            clock,
+            keys,
+            issuer,
+            challenge,
+            stopping,
+            stop,
+        })))
+    }
+
+    /// All endpoints. Whatever they refuse, they refuse with a problem document.
+    pub fn router(&self) -> Router {
+        let waiting =
+            Router::new().route(MESSAGES_PATH, get(http::read::messages)).route(EVENTS_PATH, get(http::read::events));
+        let prompt = Router::new()
+            .route(RELAY_INFO_PATH, get(http::mailbox::info))
+            .route(MAILBOXES_PATH, post(http::mailbox::open))
+            .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/messages"), post(http::send::send))
+            .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/card"), get(http::card::fetch))
+            .route(OWN_CARD_PATH, put(http::card::publish))
+            .route(ACK_PATH, post(http::release::acknowledge))
+            .route(RELEASE_PATH, post(http::release::release))
+            // The relay does the same for both, and keeps nothing that tells them apart (M37).
+            .route(DECLINE_PATH, post(http::release::release))
+            .route(SPAM_PATH, post(http::release::spam))
+            .route(EXCHANGE_PATH, post(http::exchange::exchange))
+            .route_layer(from_fn_with_state(self.clone(), http::guard::bounded));
+        prompt
+            .merge(waiting)
+            .fallback(http::problem::not_found)
+            .method_not_allowed_fallback(http::problem::method_not_allowed)
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(http::problem::panicked))
+            .layer(from_fn(http::guard::outermost))
+            .with_state(self.clone())
+    }
+
+    /// One round of housekeeping: what is too old is forgotten. [`Self::serve`] does it regularly.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next round goes on.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        retention::sweep(self).await
+    }
+
+    /// Asks the issuer for its keys now. [`Self::serve`] does it regularly.
+    pub async fn refresh_keys(&self) {
+        self.keys.refresh(&self.issuer).await;
+    }
+
+    /// Serves until `shutdown`; then ends long polls and event streams, waits for requests under way, and closes the database.
+    ///
+    /// # Errors
+    /// As the operating system reports them.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let beside = tokio::spawn(self.clone().beside());
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let app = self.clone();
+        let told = async move {
+            shutdown.await;
+            app.stop.send_replace(true);
+        };
+        let serving = axum::serve(listener, self.router()).with_graceful_shutdown(told);
+        let result = tokio::select! {
+            result = serving => result,
+            () = self.overdue() => Ok(()),
+        };
+        self.stop.send_replace(true);
+        drop(beside.await);
+        self.db.close().await;
+        result
+    }
+
+    async fn stopped(&self) {
+        // The sender lives as long as the relay.
+        drop(self.stopping.clone().wait_for(|stop| *stop).await);
+    }
+
+    /// Some time after the relay was told to stop.
+    async fn overdue(&self) {
+        self.stopped().await;
+        sleep(LAST_REQUESTS).await;
+    }
+
+    /// What runs beside the requests, until the relay stops.
+    async fn beside(self) {
+        let (refresh, housekeeping) = (self.config.limits.key_refresh_seconds, self.config.limits.housekeeping_seconds);
+        let keys = async {
+            loop {
+                self.refresh_keys().await;
+                sleep(Duration::from_secs(refresh)).await;
+            }
+        };
+        let sweeps = async {
+            loop {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "housekeeping failed");
+                }
+                sleep(Duration::from_secs(housekeeping)).await;
+            }
+        };
+        tokio::select! {
+            () = keys => {}
+            () = sweeps => {}
+            () = self.stopped() => {}
+        }
+    }
+
+    /// A place among the requests handled at a time; none if they stay taken for `patience`.
+    pub(crate) async fn permit(&self, patience: Duration) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        timeout(patience, self.permits.acquire()).await.ok()?.ok()
+    }
+}

@@ -1,0 +1,278 @@
+//! The command line: `init`, `serve`, `check-config`.
+
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use postern_credentials::secrets::RootSecret;
+use postern_protocol::ids::{SigningPublicKey, decode_base64, encode_base64};
+use postern_store::SystemClock;
+use rand::rngs::SysRng;
+use rand_core::UnwrapErr;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::app::{App, RngFactory, StartError, identity};
+use crate::config::{Config, IssuerConfig, Limits};
+
+/// The relay of Postern: mailboxes, the token ledger, queues.
+#[derive(Parser)]
+#[command(name = "postern-relay", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes a configuration and a key, and prints what the issuer must be told as one line of JSON.
+    Init(Init),
+    /// Serves until SIGTERM or ctrl-c. Prints one line once it listens; logs go to stderr (POSTERN_LOG=debug for more).
+    Serve {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Reads a configuration and its key, and prints what is in force, without secrets.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Init {
+    /// Where `relay.toml`, `secret.key` and the database go.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The relay's name; tokens are bound to it for ever.
+    #[arg(long)]
+    name: String,
+    /// Where to listen, IP:PORT.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Under which URL clients reach it.
+    #[arg(long)]
+    url: String,
+    /// The issuer's name.
+    #[arg(long)]
+    issuer_name: String,
+    /// The issuer's base URL.
+    #[arg(long)]
+    issuer_url: String,
+    /// The issuer's public key, base64url, as its own `init` prints it.
+    #[arg(long)]
+    issuer_public_key: SigningPublicKey,
+}
+
+/// The whole program: reads the command line, does it, and says how it went.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Init(arguments) => init(arguments),
+        Command::Serve { config } => serve(&config),
+        Command::CheckConfig { config } => check(&config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postern-relay: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn io(what: impl Display) -> impl FnOnce(std::io::Error) -> StartError {
+    move |error| StartError::Io(what.to_string(), error)
+}
+
+fn init(arguments: Init) -> Result<(), StartError> {
+    let dir = &arguments.dir;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir.display()))?;
+    let dir = dir.canonicalize().map_err(io(dir.display()))?;
+    let config = Config {
+        name: arguments.name,
+        listen: arguments.listen,
+        url: arguments.url.trim_end_matches('/').to_owned(),
+        database: format!("sqlite://{}", dir.join("relay.db").display()),
+        secret_key_file: PathBuf::from("secret.key"),
+        issuer: IssuerConfig {
+            name: arguments.issuer_name,
+            url: arguments.issuer_url.trim_end_matches('/').to_owned(),
+            public_key: arguments.issuer_public_key,
+        },
+        limits: Limits::default(),
+    };
+    config.check()?;
+    let root = RootSecret::generate(&mut UnwrapErr(SysRng));
+    let key_text = Zeroizing::new(encode_base64(root.expose()));
+    // The key first: a configuration without one would look ready.
+    write_new(&dir.join(&config.secret_key_file), 0o600, key_text.as_bytes())?;
+    let file = dir.join("relay.toml");
+    write_new(&file, 0o644, template(&config).as_bytes())?;
+    let line = serde_json::json!({
+        "name": config.name,
+        "url": config.url,
+        "public_key": identity(&root).public(),
+        "config": file,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Never over a file that is there: that key may hold a ledger together.
+fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), StartError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all())).map_err(io(path.display()))
+}
+
+fn template(config: &Config) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let limits = &config.limits;
+    format!(
+        "# Postern relay. Unknown keys are refused; lines that begin with `# ` and a key show defaults.\n\n\
+         # The origin of the token challenge and the audience of JWTs: tokens are bound to this name, so it cannot change.\n\
+         name = {}\n\
+         # Port 0 takes a free one.\n\
+         listen = {}\n\
+         # Under which clients reach it, without a trailing slash.\n\
+         url = {}\n\
+         # sqlite:///absolute/path.db\n\
+         database = {}\n\
+         # 32 bytes, base64url; relative to this file. Whoever has it can pass for this relay at the issuer.\n\
+         secret_key_file = {}\n\n\
+         # Whose tokens and JWTs count here. Everything it says is checked against this key.\n\
+         [issuer]\n\
+         name = {}\n\
+         url = {}\n\
+         public_key = {}\n\n\
+         [limits]\n\
+         # How long a message waits to be read, and how much one mailbox holds.\n\
+         # retention_seconds = {}\n\
+         # quota_messages = {}\n\
+         # quota_bytes = {}\n\
+         # What a sender to a full mailbox is told to wait.\n\
+         # quota_retry_seconds = {}\n\
+         # How often the issuer is asked for its keys.\n\
+         # key_refresh_seconds = {}\n\
+         # How long after a key's end its ledger rows still answer retries.\n\
+         # ledger_grace_seconds = {}\n\
+         # The longest a request, and one call to the issuer, may take.\n\
+         # request_timeout_seconds = {}\n\
+         # issuer_timeout_seconds = {}\n\
+         # Requests handled at a time; long polls and event streams open at a time, in all and for one mailbox.\n\
+         # concurrent_requests = {}\n\
+         # waiting_readers = {}\n\
+         # waiting_readers_per_mailbox = {}\n\
+         # How often a waiting reader looks for what other processes wrote, and how often a silent stream says a word.\n\
+         # recheck_seconds = {}\n\
+         # heartbeat_seconds = {}\n\
+         # How often retention is enforced.\n\
+         # housekeeping_seconds = {}\n",
+        quoted(&config.name),
+        quoted(&config.listen.to_string()),
+        quoted(&config.url),
+        quoted(&config.database),
+        quoted(&config.secret_key_file.display().to_string()),
+        quoted(&config.issuer.name),
+        quoted(&config.issuer.url),
+        quoted(&config.issuer.public_key.to_string()),
+        limits.retention_seconds,
+        limits.quota_messages,
+        limits.quota_bytes,
+        limits.quota_retry_seconds,
+        limits.key_refresh_seconds,
+        limits.ledger_grace_seconds,
+        limits.request_timeout_seconds,
+        limits.issuer_timeout_seconds,
+        limits.concurrent_requests,
+        limits.waiting_readers,
+        limits.waiting_readers_per_mailbox,
+        limits.recheck_seconds,
+        limits.heartbeat_seconds,
+        limits.housekeeping_seconds,
+    )
+}
+
+fn read_key(path: &Path) -> Result<RootSecret, StartError> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path.display()))?);
+    let mode = std::fs::metadata(path).map_err(io(path.display()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(file = %path.display(), "the key file is open to others than its owner");
+    }
+    let bytes = decode_base64(text.trim()).ok().map(Zeroizing::new);
+    let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+    key.map(RootSecret::from_bytes).ok_or_else(|| StartError::Key(path.display().to_string()))
+}
+
+fn check(path: &Path) -> Result<(), StartError> {
+    let config = Config::load(path)?;
+    read_key(&config.secret_key_file)?;
+    print!("{}", config.redacted());
+    Ok(())
+}
+
+fn serve(path: &Path) -> Result<(), StartError> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("POSTERN_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = Config::load(path)?;
+    let root = read_key(&config.secret_key_file)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("runtime"))?;
+    runtime.block_on(run(config, root))
+}
+
+async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {
+    let rng: RngFactory = Arc::new(|| Box::new(UnwrapErr(SysRng)));
+    let listen = config.listen;
+    let app = App::open(config, identity(&root), Arc::new(SystemClock), rng).await?;
+    drop(root);
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
+    let listener = TcpListener::bind(listen).await.map_err(io(listen))?;
+    let bound = listener.local_addr().map_err(io(listen))?;
+    println!("listening on http://{bound}");
+    let told = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("stopping");
+    };
+    app.serve(listener, told).await.map_err(io(bound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_writes_is_read_back_and_every_limit_is_in_it() {
+        let config = Config {
+            name: "relay \\ \"x\"".into(),
+            listen: "127.0.0.1:7000".parse().unwrap(),
+            url: "https://relay.example".into(),
+            database: "sqlite:///tmp/relay.db".into(),
+            secret_key_file: "secret.key".into(),
+            issuer: IssuerConfig {
+                name: "issuer.example".into(),
+                url: "https://issuer.example".into(),
+                public_key: SigningPublicKey([7; 32]),
+            },
+            limits: Limits::default(),
+        };
+        let text = template(&config);
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        // The same with every default uncommented.
+        let limits = toml::Value::try_from(&config.limits).unwrap();
+        for (key, value) in limits.as_table().unwrap() {
+            assert!(text.contains(&format!("\n# {key} = {value}\n")), "{key}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The one file of configuration, TOML. Unknown keys are refused: a misspelt limit must not silently be the default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use postern_protocol::ids::SigningPublicKey;
+use serde::{Deserialize, Serialize};
+
+/// Everything that an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The relay's name: the origin of its token challenge and the audience of its JWTs. Tokens are bound to it.
+    pub name: String,
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Under which URL clients reach it, without a trailing slash.
+    pub url: String,
+    /// `sqlite:///path/file.db`.
+    pub database: String,
+    /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
+    pub secret_key_file: PathBuf,
+    /// Whose tokens and JWTs count here.
+    pub issuer: IssuerConfig,
+    /// Numbers of policy; all have defaults.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// The pinned issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerConfig {
+    /// Its name in token challenges and JWTs.
+    pub name: String,
+    /// Base URL of its internal API, without a trailing slash.
+    pub url: String,
+    /// Signs its JWTs and its answers: Ed25519, base64url.
+    pub public_key: SigningPublicKey,
+}
+
+/// Numbers of policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long a message waits to be read, seconds.
+    pub retention_seconds: u64,
+    /// How many messages a mailbox holds.
+    pub quota_messages: u64,
+    /// How many bytes of envelopes a mailbox holds.
+    pub quota_bytes: u64,
+    /// What a sender to a full mailbox is told to wait, seconds.
+    pub quota_retry_seconds: u64,
+    /// How often the issuer is asked for its keys, seconds.
+    pub key_refresh_seconds: u64,
+    /// How long after a key's end its ledger rows answer retries, seconds. Must exceed any request still under way.
+    pub ledger_grace_seconds: u64,
+    /// The longest a request may take, seconds; long polls and event streams apart.
+    pub request_timeout_seconds: u64,
+    /// The longest one call to the issuer may take, seconds.
+    pub issuer_timeout_seconds: u64,
+    /// Requests handled at a time; long polls and event streams apart.
+    pub concurrent_requests: usize,
+    /// Long polls and event streams open at a time.
+    pub waiting_readers: usize,
+    /// The same for one mailbox.
+    pub waiting_readers_per_mailbox: usize,
+    /// How often a waiting reader looks for what other processes wrote, seconds.
+    pub recheck_seconds: u64,
+    /// How often a silent event stream sends a comment, seconds.
+    pub heartbeat_seconds: u64,
+    /// How often retention is enforced, seconds.
+    pub housekeeping_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            retention_seconds: 30 * 86_400,
+            quota_messages: 1000,
+            quota_bytes: 16 * 1024 * 1024,
+            quota_retry_seconds: 3600,
+            key_refresh_seconds: 1,
+            ledger_grace_seconds: 86_400,
+            request_timeout_seconds: 30,
+            issuer_timeout_seconds: 5,
+            concurrent_requests: 1024,
+            waiting_readers: 4096,
+            waiting_readers_per_mailbox: 8,
+            recheck_seconds: 1,
+            heartbeat_seconds: 15,
+            housekeeping_seconds: 60,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// Not TOML, a key is missing or unknown, or a value has the wrong type.
+    #[error("{0}: {1}")]
+    Parse(PathBuf, Box<toml::de::Error>),
+    /// A value makes no sense.
+    #[error("configuration: {0}")]
+    Invalid(&'static str),
+}
+
+impl Config {
+    /// Reads and checks a file; relative paths in it are made relative to its directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file or the value.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
+        let mut config: Self = toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))?;
+        if let Some(directory) = path.parent() {
+            config.secret_key_file = directory.join(&config.secret_key_file);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the values make sense together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with the first that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        // A commit may come as late as the request's end; a ledger row must still be there then.
+        let longest_request = limits.request_timeout_seconds.saturating_mul(2);
+        let rules = [
+            (is_name(&self.name), "`name` must be 1 to 255 printable ASCII characters without comma or quote"),
+            (
+                is_name(&self.issuer.name),
+                "`issuer.name` must be 1 to 255 printable ASCII characters without comma or quote",
+            ),
+            (is_base_url(&self.url), "`url` must be an http or https URL without a trailing slash"),
+            (is_base_url(&self.issuer.url), "`issuer.url` must be an http or https URL without a trailing slash"),
+            (limits.retention_seconds > 0, "`limits.retention_seconds` must not be 0"),
+            (limits.quota_messages > 0 && limits.quota_bytes > 0, "quotas must not be 0"),
+            (limits.key_refresh_seconds > 0, "`limits.key_refresh_seconds` must not be 0"),
+            (limits.recheck_seconds > 0, "`limits.recheck_seconds` must not be 0"),
+            (limits.heartbeat_seconds > 0, "`limits.heartbeat_seconds` must not be 0"),
+            (limits.housekeeping_seconds > 0, "`limits.housekeeping_seconds` must not be 0"),
+            (limits.issuer_timeout_seconds > 0, "`limits.issuer_timeout_seconds` must not be 0"),
+            (limits.request_timeout_seconds > 0, "`limits.request_timeout_seconds` must not be 0"),
+            (limits.concurrent_requests > 0, "`limits.concurrent_requests` must not be 0"),
+            (
+                limits.ledger_grace_seconds >= longest_request,
+                "`limits.ledger_grace_seconds` must be twice the request timeout or more",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(ConfigError::Invalid(rule)),
+            None => Ok(()),
+        }
+    }
+
+    /// The configuration as TOML, fit for a log: a password in the database URL is left out.
+    pub fn redacted(&self) -> String {
+        let mut shown = self.clone();
+        if let Ok(mut url) = url::Url::parse(&shown.database)
+            && url.password().is_some()
+            && url.set_password(Some("redacted")).is_ok()
+        {
+            shown.database = url.into();
+        }
+        toml::to_string(&shown).unwrap_or_default()
+    }
+}
+
+/// Names stand in signed headers and in token challenges.
+fn is_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"')
+}
+
+fn is_base_url(text: &str) -> bool {
+    let web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    web && !text.ends_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> String {
+        format!(
+            "name = \"relay.example\"\nlisten = \"127.0.0.1:0\"\nurl = \"http://127.0.0.1:1\"\n\
+             database = \"postgres://relay:hunter2@db/relay\"\nsecret_key_file = \"secret.key\"\n\
+             [issuer]\nname = \"issuer.example\"\nurl = \"http://127.0.0.1:2\"\npublic_key = \"{}\"\n",
+            SigningPublicKey([1; 32])
+        )
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_in_every_section() {
+        assert!(toml::from_str::<Config>(&sample()).is_ok());
+        for extra in ["[limits]\nquota_mesages = 5\n", "[surprise]\n"] {
+            assert!(toml::from_str::<Config>(&format!("{}{extra}", sample())).is_err(), "{extra}");
+        }
+        assert!(toml::from_str::<Config>(&format!("surprise = 1\n{}", sample())).is_err());
+    }
+
+    #[test]
+    fn it_prints_itself_without_the_password() {
+        let config: Config = toml::from_str(&sample()).unwrap();
+        let shown = config.redacted();
+        assert!(shown.contains("relay.example") && !shown.contains("hunter2"), "{shown}");
+        assert_eq!(toml::from_str::<Config>(&shown).unwrap().limits, Limits::default());
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_named() {
+        let good: Config = toml::from_str(&sample()).unwrap();
+        assert!(good.check().is_ok());
+        let mut bad = good.clone();
+        bad.name = "a, b".into();
+        assert!(bad.check().is_err());
+        let mut bad = good.clone();
+        bad.url.push('/');
+        assert!(bad.check().is_err());
+        let mut bad = good;
+        bad.limits.ledger_grace_seconds = 1;
+        assert!(bad.check().is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! SQL: statements as constants, rows as values. Decisions are made in `service`; what is here runs inside its transactions.
+
+pub(crate) mod card;
+pub(crate) mod exchange;
+pub(crate) mod keys;
+pub(crate) mod mailbox;
+pub(crate) mod read;
+pub(crate) mod release;
+pub(crate) mod retention;
+pub(crate) mod send;
+
+use postern_store::{Migration, Row, StoreError};
+
+/// The relay's schema, oldest first.
+pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "initial",
+    sqlite: include_str!("../../migrations/relay/sqlite/0001_initial.sql"),
+}];
+
+/// The engine's integers are signed; every count and time of ours fits.
+pub(crate) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A count or a time that the schema keeps from being negative.
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// A column holds what this program never writes.
+pub(crate) fn corrupt(index: usize, expected: &'static str) -> StoreError {
+    StoreError::Column { index, expected }
+}
+
+/// A BLOB of exactly `N` bytes, or NULL.
+pub(crate) fn opt_array<const N: usize>(row: &Row, index: usize) -> Result<Option<[u8; N]>, StoreError> {
+    let bytes = row.opt_blob(index)?;
+    bytes.map(|bytes| bytes.try_into().map_err(|_| corrupt(index, "a BLOB of the right length or NULL"))).transpose()
+}

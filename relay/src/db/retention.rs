@@ -1,0 +1,59 @@
+//! What is forgotten: old messages, and the ledger rows of keys that have ended.
+
+use postern_protocol::ids::{MailboxId, MessageId, TokenKeyId};
+use postern_store::{StoreError, Tx};
+
+use super::int;
+use super::send::TokenState;
+
+const OLD_MESSAGES: &str =
+    "SELECT mailbox, message FROM messages WHERE arrived_at < $1 ORDER BY arrived_at, mailbox, message LIMIT $2";
+const FENCE: &str = "INSERT INTO retired_keys (key_id) VALUES ($1) ON CONFLICT (key_id) DO NOTHING";
+const ROWS_OF_KEY: &str = "SELECT nullifier, state FROM ledger WHERE key_id = $1 LIMIT $2";
+const DROP_ROW: &str = "DELETE FROM ledger WHERE nullifier = $1";
+const COUNT_ROWS: &str = "UPDATE retired_keys SET attached = attached + $2, released = released + $3, burnt = burnt + $4, \
+     exchanging = exchanging + $5, exchanged = exchanged + $6 WHERE key_id = $1";
+const FORGET_KEY: &str = "DELETE FROM token_keys WHERE key_id = $1";
+
+/// Some messages that arrived before `before` (Unix seconds).
+pub(crate) async fn old_messages(
+    tx: &mut Tx<'_>,
+    before: u64,
+    limit: u64,
+) -> Result<Vec<(MailboxId, MessageId)>, StoreError> {
+    let rows = tx.fetch_all(OLD_MESSAGES, &[int(before).into(), int(limit).into()]).await?;
+    rows.iter().map(|row| Ok((MailboxId(row.array(0)?), MessageId(row.array(1)?)))).collect()
+}
+
+/// From here on no token of the key is accepted, so that its rows can go.
+pub(crate) async fn fence(tx: &mut Tx<'_>, key: &TokenKeyId) -> Result<(), StoreError> {
+    tx.execute(FENCE, &[key.0.into()]).await?;
+    Ok(())
+}
+
+/// Drops some rows of a fenced key and adds what they said to its counts. Returns how many; 0 when all are gone.
+pub(crate) async fn drop_rows(tx: &mut Tx<'_>, key: &TokenKeyId, limit: u64) -> Result<usize, StoreError> {
+    let rows = tx.fetch_all(ROWS_OF_KEY, &[key.0.into(), int(limit).into()]).await?;
+    let (mut attached, mut released, mut burnt, mut exchanging, mut exchanged) = (0i64, 0i64, 0i64, 0i64, 0i64);
+    for row in &rows {
+        // Another process may be at it as well: only what this statement deleted is counted.
+        let deleted = i64::from(tx.execute(DROP_ROW, &[row.blob(0)?.into()]).await? == 1);
+        let counter = match TokenState::parse(&row.text(1)?)? {
+            TokenState::Attached => &mut attached,
+            TokenState::Released => &mut released,
+            TokenState::Burnt => &mut burnt,
+            TokenState::Exchanging => &mut exchanging,
+            TokenState::Exchanged => &mut exchanged,
+        };
+        *counter += deleted;
+    }
+    let counts = [key.0.into(), attached.into(), released.into(), burnt.into(), exchanging.into(), exchanged.into()];
+    tx.execute(COUNT_ROWS, &counts).await?;
+    Ok(rows.len())
+}
+
+/// Forgets the key itself.
+pub(crate) async fn forget_key(tx: &mut Tx<'_>, key: &TokenKeyId) -> Result<(), StoreError> {
+    tx.execute(FORGET_KEY, &[key.0.into()]).await?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Bodies: of the right media type, no longer than the endpoint takes, and entirely there.
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use postern_protocol::problem::ProblemKind;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Refusal;
+
+/// The longest JSON body that any endpoint takes: a full `MessageList` is 12 KiB.
+const MAX_JSON: usize = 16 * 1024;
+
+/// `application/octet-stream` of at most `MAX` bytes.
+pub(crate) struct Octets<const MAX: usize>(pub(crate) Bytes);
+
+impl<S: Sync, const MAX: usize> FromRequest<S> for Octets<MAX> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        expect_type(request.headers(), "application/octet-stream")?;
+        read(request.into_body(), MAX).await.map(Self)
+    }
+}
+
+/// `application/json`, decoded; and the same as an answer.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        expect_type(request.headers(), "application/json")?;
+        let body = read(request.into_body(), MAX_JSON).await?;
+        // Serde's messages can repeat what they found: the client is not told more than that it was not this.
+        serde_json::from_slice(&body).map(Self).map_err(|_| ProblemKind::BadRequest.into())
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// No body at all.
+pub(crate) struct Empty;
+
+impl<S: Sync> FromRequest<S> for Empty {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        match read(request.into_body(), 0).await {
+            Ok(_) => Ok(Self),
+            Err(_) => Err(Refusal::detailed(ProblemKind::BadRequest, "This request has no body.")),
+        }
+    }
+}
+
+fn expect_type(headers: &HeaderMap, expected: &str) -> Result<(), Refusal> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(expected) { Ok(()) } else { Err(ProblemKind::UnsupportedMediaType.into()) }
+}
+
+async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
+    // What says itself that it is too long is not read at all.
+    let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if least > max {
+        return Err(ProblemKind::TooLarge.into());
+    }
+    let mut all = Vec::with_capacity(least);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| ProblemKind::BadRequest)?;
+        if all.len().saturating_add(chunk.len()) > max {
+            return Err(ProblemKind::TooLarge.into());
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all.into())
+}

@@ -1,0 +1,39 @@
+//! What goes round every handler: bounded time, bounded numbers, no caching, and a log without identifiers.
+
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use postern_protocol::problem::ProblemKind;
+
+use crate::app::App;
+use crate::error::Refusal;
+
+/// How long a request waits for its turn before it is sent away.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bounds how many requests are handled at a time, and how long one may take, its body included. Not for readers that
+/// wait: those are counted on their own.
+pub(crate) async fn bounded(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Some(_permit) = app.permit(PATIENCE).await else {
+        return Refusal::retry_after(ProblemKind::Unavailable, 1).into_response();
+    };
+    let longest = Duration::from_secs(app.config.limits.request_timeout_seconds);
+    match tokio::time::timeout(longest, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::from(ProblemKind::Timeout).into_response(),
+    }
+}
+
+/// Nothing here is for a cache. The log names the route, never the path: that has a mailbox in it.
+pub(crate) async fn outermost(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    tracing::debug!(%method, route, status = response.status().as_u16(), "request");
+    response
+}

@@ -1,0 +1,186 @@
+//! Exchange (design §2.2): an old token and its refund secret for a blind signature on a fresh blinded message.
+//!
+//! 1. The token, its secret and the new key are checked.
+//! 2. Transaction: the row becomes `exchanging`, bound to this new key and blinded message for good.
+//! 3. The issuer signs. It learns nothing of the old token.
+//! 4. Transaction: the row becomes `exchanged` and keeps the signature.
+//!
+//! A crash or a lost answer anywhere is repaired by the identical request: 2 finds the row, 3 gets the same signature
+//! (the issuer signs a blinded message once), 4 changes nothing. Only the issuer's own word that it will *never* sign
+//! this blinded message (`key-not-active`, see `protocol::internal`) undoes 2: otherwise two signatures could come of one token.
+
+use postern_credentials::blind_token::{nullifier, refund_nonce};
+use postern_protocol::exchange::ExchangeRequest;
+use postern_protocol::ids::{RsaElement, TokenKeyId};
+use postern_protocol::problem::{Problem, ProblemKind};
+use postern_protocol::tokens::Token;
+use postern_store::Tx;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::issuer::CallError;
+use super::keys::Standing;
+use super::send::{challenge, token_digest};
+use crate::app::App;
+use crate::db::exchange::{self, Exchange};
+use crate::db::send::{self, TokenState};
+use crate::error::Refusal;
+
+/// Names the digest that a row is bound by.
+const BLINDED_LABEL: &[u8] = b"postern/exchange/v1";
+/// What a holder is told to wait when the issuer is silent, seconds.
+const RETRY_SECONDS: u64 = 5;
+
+/// The blind signature.
+///
+/// # Errors
+/// `token-invalid`, `refund-secret-wrong`, `key-not-active`, `not-released`, `already-exchanged`; `exchange-budget` and
+/// `unavailable`, after which the identical request goes on.
+pub(crate) async fn exchange(app: &App, request: &ExchangeRequest) -> Result<RsaElement, Refusal> {
+    let (exchange, right) = check(app, request).await?;
+    let begun = app.db.run("exchange_begin", |tx| Box::pin(async move { begin(tx, &exchange, right).await })).await?;
+    if let Some(signature) = begun {
+        return Ok(signature);
+    }
+    match app.issuer.sign(request.token_key_id, request.blinded).await {
+        Ok(signature) => {
+            app.db.run("exchange_finish", |tx| Box::pin(async move { finish(tx, &exchange, signature).await })).await
+        }
+        Err(error) if error.refused_because() == Some(ProblemKind::KeyNotActive) => {
+            app.db.run("exchange_undo", |tx| Box::pin(async move { exchange::undo(tx, &exchange).await })).await?;
+            app.keys.refresh(&app.issuer).await;
+            Err(ProblemKind::KeyNotActive.into())
+        }
+        Err(error) => Err(passed_on(error)),
+    }
+}
+
+/// What this request may do with a token that has no exchange under way.
+#[derive(Clone, Copy)]
+struct Right {
+    /// Whether the old token's key still counts; if not, only what was begun can go on.
+    begin: bool,
+    /// Whether the requested key signs.
+    new_key_active: bool,
+    /// Whether an unspent token of the old key may be exchanged.
+    unspent: bool,
+}
+
+async fn check(app: &App, request: &ExchangeRequest) -> Result<(Exchange, Right), Refusal> {
+    let invalid = || challenge(app, ProblemKind::TokenInvalid);
+    let token = Token::decode(&request.token.0).map_err(|_| invalid())?;
+    if !bool::from(refund_nonce(&request.refund_secret).ct_eq(&token.input.nonce)) {
+        return Err(ProblemKind::RefundSecretWrong.into());
+    }
+    let now = app.clock.now();
+    let old = app.keys.find(&token.input.token_key_id, &app.issuer).await?.ok_or_else(invalid)?;
+    let standing = old.standing(now).ok_or_else(invalid)?;
+    old.verifying.verify(&token, &app.challenge_digest).map_err(|_| invalid())?;
+    let new = app.keys.find(&request.token_key_id, &app.issuer).await?;
+    let new_key_active = new.as_ref().and_then(|key| key.standing(now)) == Some(Standing::Active);
+    if new.is_some_and(|key| !is_element(&request.blinded, key.verifying.spki())) {
+        return Err(Refusal::detailed(ProblemKind::BadRequest, "The blinded message is out of range."));
+    }
+    let exchange = Exchange {
+        nullifier: nullifier(&token.input),
+        key_id: token.input.token_key_id,
+        token_digest: token_digest(&token),
+        blinded_digest: blinded_digest(&request.token_key_id, &request.blinded),
+        new_key_id: request.token_key_id,
+    };
+    let right = Right { begin: standing != Standing::Expired, new_key_active, unspent: standing == Standing::Retiring };
+    Ok((exchange, right))
+}
+
+fn blinded_digest(key: &TokenKeyId, blinded: &RsaElement) -> [u8; 32] {
+    Sha256::new_with_prefix(BLINDED_LABEL).chain_update(key.0).chain_update(blinded.0).finalize().into()
+}
+
+/// Whether the blinded message lies from 2 to n − 2. Others the issuer would refuse, and the token would hang for ever.
+fn is_element(blinded: &RsaElement, spki: &[u8]) -> bool {
+    // The encoding of a token key ends with the modulus and the five bytes of e = 65537 (RFC 9578 §6.5).
+    let modulus = spki.split_last_chunk::<{ RsaElement::LEN + 5 }>().and_then(|(_, end)| end.first_chunk());
+    let Some(mut top) = modulus.copied().map(RsaElement) else { return false };
+    let mut one = RsaElement([0; RsaElement::LEN]);
+    if let (Some(one), Some(top)) = (one.0.last_mut(), top.0.last_mut()) {
+        *one = 1;
+        *top &= 0xfe; // n is odd: this is n - 1
+    }
+    // Big-endian bytes of one length compare as numbers do. All of them are public.
+    *blinded > one && *blinded < top
+}
+
+/// Step 2: the stored answer, or none if the issuer is to be asked. What is under way or done goes on whatever has become
+/// of the keys since.
+async fn begin(tx: &mut Tx<'_>, exchange: &Exchange, right: Right) -> Result<Option<RsaElement>, Refusal> {
+    let row = send::find(tx, &exchange.nullifier).await?;
+    if let Some(row) = &row
+        && matches!(row.state, TokenState::Exchanging | TokenState::Exchanged)
+    {
+        let same = row.blinded_digest.is_some_and(|digest| digest.ct_eq(&exchange.blinded_digest).into());
+        return if same { Ok(row.blind_signature) } else { Err(ProblemKind::AlreadyExchanged.into()) };
+    }
+    if !right.begin || send::key_is_retired(tx, &exchange.key_id).await? {
+        return Err(ProblemKind::TokenInvalid.into());
+    }
+    if !right.new_key_active {
+        return Err(ProblemKind::KeyNotActive.into());
+    }
+    let begun = match row.map(|row| row.state) {
+        Some(TokenState::Released) => exchange::begin_released(tx, exchange).await?,
+        None if right.unspent => exchange::begin_unspent(tx, exchange).await?,
+        // Attached, burnt, or not to be had yet: one answer.
+        _ => return Err(ProblemKind::NotReleased.into()),
+    };
+    // Not begun: another process was faster, after the look above. The holder's next try sees what came of it.
+    if begun { Ok(None) } else { Err(Refusal::retry_after(ProblemKind::Unavailable, 1)) }
+}
+
+/// Step 4. A concurrent identical request may have been faster.
+async fn finish(tx: &mut Tx<'_>, exchange: &Exchange, signature: RsaElement) -> Result<RsaElement, Refusal> {
+    if exchange::finish(tx, exchange, &signature).await? {
+        return Ok(signature);
+    }
+    let row = send::find(tx, &exchange.nullifier).await?;
+    let same = row.filter(|row| row.blinded_digest == Some(exchange.blinded_digest));
+    same.and_then(|row| row.blind_signature).ok_or_else(|| ProblemKind::Internal.into())
+}
+
+/// What a holder hears when the issuer has not signed. His row stays `exchanging`: the identical request goes on.
+fn passed_on(error: CallError) -> Refusal {
+    match error.refused_because() {
+        Some(kind @ (ProblemKind::ExchangeBudget | ProblemKind::BadRequest)) => {
+            let retry_after = if let CallError::Refused(problem) = error { problem.retry_after } else { None };
+            let mut passed = Problem::new(kind);
+            passed.retry_after = retry_after;
+            passed.into()
+        }
+        _ => {
+            tracing::warn!(%error, "an exchange waits for the issuer");
+            Refusal::retry_after(ProblemKind::Unavailable, RETRY_SECONDS)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postern_credentials::blind_token::IssuerKey;
+
+    #[test]
+    fn only_numbers_between_one_and_the_modulus_less_one_are_signed() {
+        let key = IssuerKey::generate().unwrap();
+        let spki = key.public().spki().to_vec();
+        let mut modulus = RsaElement(spki[spki.len() - 261..spki.len() - 5].try_into().unwrap());
+        assert!(!is_element(&modulus, &spki));
+        modulus.0[255] -= 1;
+        assert!(!is_element(&modulus, &spki), "n - 1");
+        let mut small = RsaElement([0; 256]);
+        assert!(!is_element(&small, &spki));
+        small.0[255] = 1;
+        assert!(!is_element(&small, &spki));
+        small.0[255] = 2;
+        assert!(is_element(&small, &spki) && key.blind_sign(&small).is_ok());
+        assert!(!is_element(&RsaElement([0xff; 256]), &spki));
+    }
+}

@@ -1,0 +1,154 @@
+//! Cold send (design §2.1, §6): a token buys one message one place in one mailbox.
+//!
+//! Order of the checks: size, mailbox, format, key, duplicate, signature, transaction. Junk costs no write, and an
+//! answer leaves only after its commit.
+
+use bytes::Bytes;
+use postern_credentials::blind_token::nullifier;
+use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
+use postern_protocol::problem::{Problem, ProblemKind};
+use postern_protocol::send::ENVELOPE_SIZES;
+use postern_protocol::tokens::{Token, www_authenticate};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::keys::Standing;
+use super::mailbox;
+use crate::app::App;
+use crate::db::mailbox as mailboxes;
+use crate::db::send::{self, LedgerRow, Quota, Spend};
+use crate::error::Refusal;
+
+/// What stands in the `Authorization` header.
+pub(crate) enum Presented {
+    /// None, or another scheme.
+    Nothing,
+    /// `PrivateToken` with something that is not a token of ours.
+    Malformed,
+    /// A token; nothing about it is checked yet.
+    Token(Box<Token>),
+}
+
+/// Queues an envelope for a mailbox (none: the address cannot be one). The identical request gets the identical answer.
+///
+/// # Errors
+/// As the order above: `envelope-size`, `mailbox-unknown`, `token-required`, `token-invalid`, `token-attached`,
+/// `mailbox-full` (and then the token is not spent).
+pub(crate) async fn accept(
+    app: &App,
+    mailbox: Option<MailboxId>,
+    presented: Presented,
+    envelope: Bytes,
+) -> Result<MessageId, Refusal> {
+    if !ENVELOPE_SIZES.contains(&envelope.len()) {
+        return Err(ProblemKind::EnvelopeSize.into());
+    }
+    let mailbox = mailbox.ok_or(ProblemKind::MailboxUnknown)?;
+    if !mailbox::exists(app, mailbox).await? {
+        return Err(ProblemKind::MailboxUnknown.into());
+    }
+    let token = match presented {
+        Presented::Token(token) => token,
+        Presented::Nothing => return Err(challenge(app, ProblemKind::TokenRequired)),
+        Presented::Malformed => return Err(challenge(app, ProblemKind::TokenInvalid)),
+    };
+    let spend = Spend {
+        nullifier: nullifier(&token.input),
+        key_id: token.input.token_key_id,
+        token_digest: token_digest(&token),
+        mailbox,
+        envelope_digest: Sha256::digest(&envelope).into(),
+    };
+    if let Admitted::Before(answer) = check(app, &token, &spend).await? {
+        return Ok(answer);
+    }
+    let answer = write(app, spend, envelope).await?;
+    app.waiters.wake(&mailbox);
+    Ok(answer)
+}
+
+/// SHA-256 of the whole token, authenticator included.
+pub(crate) fn token_digest(token: &Token) -> [u8; 32] {
+    Sha256::digest(token.encode()).into()
+}
+
+/// A 401 with the challenge that a token must answer, and the key that signs such tokens (RFC 9577 §2.1).
+pub(crate) fn challenge(app: &App, kind: ProblemKind) -> Refusal {
+    let Some(key) = app.keys.active(app.clock.now()) else {
+        return Refusal::retry_after(ProblemKind::Unavailable, 1);
+    };
+    match www_authenticate(&app.challenge, key.spki()) {
+        Ok(header) => Refusal::Challenge(Box::new(Problem::new(kind)), header),
+        Err(_) => ProblemKind::Internal.into(),
+    }
+}
+
+enum Admitted {
+    /// The very same token has been dealt with; this was the answer.
+    Before(MessageId),
+    /// It holds, and may be spent if it still is unseen.
+    Now,
+}
+
+/// Key, duplicate, signature.
+async fn check(app: &App, token: &Token, spend: &Spend) -> Result<Admitted, Refusal> {
+    let key = app.keys.find(&spend.key_id, &app.issuer).await?;
+    let standing = key.as_ref().and_then(|key| key.standing(app.clock.now()));
+    let (Some(key), Some(standing)) = (key, standing) else {
+        return Err(challenge(app, ProblemKind::TokenInvalid));
+    };
+    // A row with these very bytes was verified when it was written. A forger of a spent token has other bytes: he goes
+    // on to the signature like anybody, and learns nothing.
+    if let Some(row) = seen(app, spend.nullifier).await?
+        && bool::from(row.token_digest.ct_eq(&spend.token_digest))
+    {
+        return decide(&row, spend).map(Admitted::Before);
+    }
+    if standing == Standing::Expired || key.verifying.verify(token, &app.challenge_digest).is_err() {
+        return Err(challenge(app, ProblemKind::TokenInvalid));
+    }
+    Ok(Admitted::Now)
+}
+
+async fn seen(app: &App, nullifier: Nullifier) -> Result<Option<LedgerRow>, Refusal> {
+    Ok(app.db.read("send_seen", |tx| Box::pin(async move { send::find(tx, &nullifier).await })).await?)
+}
+
+/// The answer to a token that has a row.
+fn decide(row: &LedgerRow, spend: &Spend) -> Result<MessageId, Refusal> {
+    let same_message = row.spent == Some((spend.mailbox, spend.envelope_digest));
+    if same_message && bool::from(row.token_digest.ct_eq(&spend.token_digest)) {
+        Ok(MessageId(spend.nullifier.0))
+    } else {
+        Err(ProblemKind::TokenAttached.into())
+    }
+}
+
+/// Spends and queues in one transaction. Whatever refuses rolls the spending back.
+async fn write(app: &App, spend: Spend, envelope: Bytes) -> Result<MessageId, Refusal> {
+    let limits = &app.config.limits;
+    let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
+    let retry = limits.quota_retry_seconds;
+    let arrived = app.clock.now().seconds();
+    let (spend, envelope) = (&spend, &envelope);
+    app.db
+        .run("send", |tx| {
+            Box::pin(async move {
+                if send::key_is_retired(tx, &spend.key_id).await? {
+                    return Err(ProblemKind::TokenInvalid.into());
+                }
+                if !send::attach(tx, spend).await? {
+                    let row = send::find(tx, &spend.nullifier).await?.ok_or(ProblemKind::Internal)?;
+                    return decide(&row, spend);
+                }
+                if send::enqueue(tx, spend, arrived, envelope, quota).await? {
+                    return Ok(MessageId(spend.nullifier.0));
+                }
+                if mailboxes::exists(tx, &spend.mailbox).await? {
+                    return Err(Refusal::retry_after(ProblemKind::MailboxFull, retry));
+                }
+                Err(ProblemKind::MailboxUnknown.into())
+            })
+        })
+        .await
+}

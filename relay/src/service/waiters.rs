@@ -1,0 +1,113 @@
+//! Readers that wait for mail: one wake-up channel per mailbox, for as long as somebody listens, and never too many.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postern_protocol::ids::MailboxId;
+use tokio::sync::watch;
+
+/// All waiting readers of this process.
+#[derive(Clone)]
+pub(crate) struct Waiters(Arc<Inner>);
+
+struct Inner {
+    most: usize,
+    most_per_mailbox: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    total: usize,
+    bells: HashMap<MailboxId, Bell>,
+}
+
+struct Bell {
+    sender: watch::Sender<()>,
+    listeners: usize,
+}
+
+impl Waiters {
+    /// Room for `most` readers, `most_per_mailbox` of them at one mailbox.
+    pub(crate) fn new(most: usize, most_per_mailbox: usize) -> Self {
+        Self(Arc::new(Inner { most, most_per_mailbox, table: Mutex::default() }))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens at a mailbox from now on; none if there is no room.
+    pub(crate) fn listen(&self, mailbox: MailboxId) -> Option<Waiter> {
+        let mut table = self.table();
+        let listening = table.bells.get(&mailbox).map_or(0, |bell| bell.listeners);
+        if table.total >= self.0.most || listening >= self.0.most_per_mailbox {
+            return None;
+        }
+        table.total += 1;
+        let bell = table.bells.entry(mailbox).or_insert_with(|| Bell { sender: watch::Sender::new(()), listeners: 0 });
+        bell.listeners += 1;
+        let receiver = bell.sender.subscribe();
+        drop(table);
+        Some(Waiter { mailbox, receiver, waiters: self.clone() })
+    }
+
+    /// Wakes whoever listens at the mailbox.
+    pub(crate) fn wake(&self, mailbox: &MailboxId) {
+        if let Some(bell) = self.table().bells.get(mailbox) {
+            bell.sender.send_replace(());
+        }
+    }
+}
+
+/// A place among the waiting readers, given up on drop.
+pub(crate) struct Waiter {
+    mailbox: MailboxId,
+    receiver: watch::Receiver<()>,
+    waiters: Waiters,
+}
+
+impl Waiter {
+    /// Returns once the mailbox has been woken since the last return, or since listening began: no wake-up is lost.
+    pub(crate) async fn woken(&mut self) {
+        if self.receiver.changed().await.is_err() {
+            // The sender lives in the table as long as this place does.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut table = self.waiters.table();
+        table.total = table.total.saturating_sub(1);
+        if let Entry::Occupied(mut entry) = table.bells.entry(self.mailbox) {
+            entry.get_mut().listeners -= 1;
+            if entry.get().listeners == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_up_before_the_wait_is_not_lost_and_nothing_stays_behind() {
+        let waiters = Waiters::new(3, 2);
+        let mailbox = MailboxId([1; 32]);
+        let mut first = waiters.listen(mailbox).unwrap();
+        let second = waiters.listen(mailbox).unwrap();
+        assert!(waiters.listen(mailbox).is_none(), "two at one mailbox");
+        let other = waiters.listen(MailboxId([2; 32])).unwrap();
+        assert!(waiters.listen(MailboxId([3; 32])).is_none(), "three in all");
+        waiters.wake(&mailbox);
+        first.woken().await;
+        drop((first, second, other));
+        assert!(waiters.table().bells.is_empty());
+        assert_eq!(waiters.table().total, 0);
+    }
+}
