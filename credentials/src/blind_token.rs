@@ -321,8 +321,9 @@ impl VerifyingKey {
         self.0.rsa.verify_pss_sha384(&input.encode(), &signature.0)
     }
 
-    /// Whether an element lies from 2 to n − 2: 0, 1 and n − 1 are their own signatures and mean nothing.
-    fn is_signable(&self, element: &RsaElement) -> bool {
+    /// Whether a blinded message lies from 2 to n − 2: 0, 1 and n − 1 are their own signatures, and
+    /// [`IssuerKey::blind_sign`] refuses them.
+    pub fn is_signable(&self, element: &RsaElement) -> bool {
         let mut one = [0; ELEMENT_LEN];
         let mut top = self.0.modulus;
         if let (Some(one), Some(top)) = (one.last_mut(), top.last_mut()) {

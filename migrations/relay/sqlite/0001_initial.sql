@@ -34,7 +34,8 @@ CREATE TABLE cards (
 CREATE TABLE messages (
     mailbox         BLOB    NOT NULL,           -- immutable: 32 bytes
     message         BLOB    NOT NULL,           -- immutable: 32 bytes; for a cold send the token's nullifier
-    arrived_at      INTEGER NOT NULL,           -- immutable: Unix seconds, for order and retention; no finer than that
+    position        INTEGER NOT NULL,           -- immutable: the mailbox's `arrivals` when it was queued: the order of reading
+    arrived_at      INTEGER NOT NULL,           -- immutable: Unix seconds, for retention; no finer than that
     size            INTEGER NOT NULL,           -- immutable: bytes of the envelope, so that counting never reads it
     envelope        BLOB    NOT NULL,           -- immutable: sealed to the recipient; one of the published sizes
     PRIMARY KEY (mailbox, message),

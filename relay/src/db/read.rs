@@ -7,9 +7,9 @@ use super::{int, unsigned};
 
 const STATUS: &str = "SELECT queued_messages, arrivals FROM mailboxes WHERE mailbox = $1";
 // Envelopes are not read here, and a mailbox holds few enough messages to be sorted.
-const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY arrived_at, message LIMIT $2";
+const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY position LIMIT $2";
 const FETCH: &str = "SELECT message, arrived_at, envelope FROM messages WHERE mailbox = $1 \
-     ORDER BY arrived_at, message LIMIT $2";
+     ORDER BY position LIMIT $2";
 
 /// What a waiting reader looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,9 @@ const ATTACH: &str = "INSERT INTO ledger (nullifier, key_id, token_digest, state
      VALUES ($1, $2, $3, 'attached', $4, $5) ON CONFLICT (nullifier) DO NOTHING";
 const COUNT_IN: &str = "UPDATE mailboxes SET queued_messages = queued_messages + 1, queued_bytes = queued_bytes + $2, \
      arrivals = arrivals + 1 WHERE mailbox = $1 AND queued_messages < $3 AND queued_bytes + $2 <= $4";
-const ENQUEUE: &str = "INSERT INTO messages (mailbox, message, arrived_at, size, envelope) VALUES ($1, $2, $3, $4, $5)";
+// `arrivals` has just been counted up in the same transaction: the place in the queue, which a clock cannot give.
+const ENQUEUE: &str = "INSERT INTO messages (mailbox, message, position, arrived_at, size, envelope) \
+     SELECT $1, $2, arrivals, $3, $4, $5 FROM mailboxes WHERE mailbox = $1";
 
 /// Where a token stands (design §2.1). A token without a row is unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
