@@ -364,8 +364,14 @@ fn auth_param(value: &str, name: &'static str) -> Result<Vec<u8>, DecodeError> {
     for param in params.split(',') {
         let Some((key, raw)) = param.trim().split_once('=') else { continue };
         if key.trim().eq_ignore_ascii_case(name) {
+            let raw = raw.trim();
+            let bare = if let Some(inner) = raw.strip_prefix('"') {
+                inner.strip_suffix('"').ok_or(DecodeError::Invalid(name))?
+            } else {
+                raw
+            };
             // RFC 9577 asks for padded base64url; deployed clients send both.
-            let text = raw.trim().trim_matches('"').trim_end_matches('=');
+            let text = bare.trim_end_matches('=');
             return decode_base64(text).map_err(|_| DecodeError::Invalid(name));
         }
     }
@@ -404,6 +410,8 @@ mod tests {
         assert_eq!(parse_authorization(&bare), Ok(token()));
         assert_eq!(parse_authorization(bare.trim_end_matches('=')), Ok(token()));
         assert!(parse_authorization(&header.replace("PrivateToken", "Bearer")).is_err());
+        assert!(parse_authorization(header.trim_end_matches('"')).is_err());
+        assert!(parse_authorization(&header.replace("=\"", "=")).is_err());
     }
 
     #[test]

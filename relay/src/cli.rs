@@ -69,7 +69,8 @@ struct Init {
     #[arg(long)]
     issuer_url: String,
     /// The issuer's public key, base64url, as its own `init` prints it.
-    #[arg(long)]
+    // One key in 64 begins with a hyphen.
+    #[arg(long, allow_hyphen_values = true)]
     issuer_public_key: SigningPublicKey,
 }
 

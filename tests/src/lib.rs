@@ -1,18 +1,16 @@
 //! The world of the tests: an issuer and a relay as real processes on real sockets and SQLite files, and actors who use or attack them.
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
-//! misbehave at any point ([`actor::Actor`]), the actor who is a person with the `postern` command ([`person::Person`]), and the checker
+//! misbehave at any point ([`actor::Actor`]), and the checker
 //! of docs/invariants.sql ([`invariants`]). **May call** everything.
 
 pub mod actor;
 pub mod http;
 pub mod invariants;
-pub mod person;
 pub mod world;
 
 pub use actor::Actor;
 pub use http::Reply;
-pub use person::Person;
 pub use world::{Place, Programs, World};
 
 /// The programs of this test build. A macro because cargo tells their paths to integration tests only.

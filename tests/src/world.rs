@@ -146,7 +146,8 @@ impl World {
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             json["public_key"].as_str().unwrap().to_owned()
         };
-        let issuer_args = ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url];
+        let issuer_args =
+            ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
         let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
         let mut relay_args = vec!["--name", RELAY, "--listen", &relay_at, "--url", &relay_url];
         relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);

@@ -257,9 +257,8 @@ async fn a_signed_call_is_good_once_for_its_method_path_and_body() {
     let header = |seq: u64, method: &str, path: &str, body: &[u8]| {
         SessionCall { session: id, seq, mac: session::call_mac(&key, method, path, seq, body) }.to_string()
     };
-    let get = |path: &str, header: String| {
-        Reply::to(alice.http.get(alice.issuer(path)).header("authorization", header))
-    };
+    let get =
+        |path: &str, header: String| Reply::to(alice.http.get(alice.issuer(path)).header("authorization", header));
     let signed = header(seq + 1, "GET", ACCOUNT_PATH, b"");
     // Turned to another path, or with a higher number, it is refused and the number is not used up.
     assert_eq!(get(SESSIONS_PATH, signed.clone()).await.unwrap().refusal(), ProblemKind::Unauthorized);

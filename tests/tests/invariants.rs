@@ -33,10 +33,12 @@ async fn each_planted_violation_is_found_by_its_name() {
     world.relay.kill();
 
     let (issuer, relay) = (world.issuer_db_file(), world.relay_db_file());
-    let saved: Vec<_> = [&issuer, &relay].map(|file| {
-        Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
-        std::fs::read(file).unwrap()
-    }).into();
+    let saved: Vec<_> = [&issuer, &relay]
+        .map(|file| {
+            Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
+            std::fs::read(file).unwrap()
+        })
+        .into();
     let planted = [
         (&issuer, "update accounts set tokens_issued = 6", "no account has more"),
         (&issuer, "update accounts set tokens_issued = 4", "every signature for an account"),

@@ -93,8 +93,7 @@ async fn requests(world: &World) -> (Actor, Vec<Request>) {
     let code = world.code_for("+41791234002").unwrap();
     let five = newcomer.blind(5);
     let registration = newcomer.registration(cookie.cookie, code, &five);
-    let (challenge, login) =
-        postern_credentials::login_chain::ClientLogin::begin(&mut alice.rng, alice.phone.clone());
+    let (challenge, login) = postern_credentials::login_chain::ClientLogin::begin(&mut alice.rng, alice.phone.clone());
     let answer = Reply::to(postern_tests::http::post_json(&alice.http, &alice.issuer(CHALLENGE_PATH), &challenge));
     let (login, _) = login
         .answer(&alice.info.name, &alice.info.public_key, &alice.password, &answer.await.unwrap().json(), "label")
@@ -108,7 +107,11 @@ async fn requests(world: &World) -> (Actor, Vec<Request>) {
         json("POST", alice.issuer(REGISTRATION_PATH), &registration),
         json("POST", alice.issuer(CHALLENGE_PATH), &challenge),
         json("POST", alice.issuer(LOGIN_PATH), &login),
-        json("POST", alice.issuer(SIGN_PATH), &SignRequest { token_key_id: alice.key.key_id(), blinded: blinded.message }),
+        json(
+            "POST",
+            alice.issuer(SIGN_PATH),
+            &SignRequest { token_key_id: alice.key.key_id(), blinded: blinded.message },
+        ),
         json("POST", alice.issuer(KEYS_PATH), &postern_protocol::internal::KeysRequest {}),
         json("POST", alice.relay(EXCHANGE_PATH), &alice.exchange_request(&spent, &blinded)),
         Request {
@@ -239,7 +242,8 @@ async fn a_damaged_credential_opens_nothing() {
     for request in requests.iter().filter(|r| r.authorization.is_some()) {
         let good = request.authorization.clone().unwrap();
         let step = (good.len() / 40).max(1);
-        let mut damaged: Vec<Option<String>> = (0..good.len()).step_by(step).map(|n| Some(good[..n].to_owned())).collect();
+        let mut damaged: Vec<Option<String>> =
+            (0..good.len()).step_by(step).map(|n| Some(good[..n].to_owned())).collect();
         damaged.push(None);
         damaged.push(Some(format!("{good}A")));
         damaged.push(Some("Bearer ".repeat(500)));
@@ -260,7 +264,9 @@ async fn unknown_paths_wrong_methods_and_wrong_media_types_are_problem_documents
     let mut world = World::start(programs!());
     let (alice, requests) = requests(&world).await;
     for base in [&world.issuer_url, &world.relay_url] {
-        for path in ["/", "/v2/issuer", "/v1/%00", "/v1/mailboxes/short/messages", "/v1/mailboxes/%ff/card", "/internal/v1/x"] {
+        for path in
+            ["/", "/v2/issuer", "/v1/%00", "/v1/mailboxes/short/messages", "/v1/mailboxes/%ff/card", "/internal/v1/x"]
+        {
             let reply = Reply::to(alice.http.get(format!("{base}{path}"))).await.unwrap();
             assert_eq!(reply.status / 100, 4, "{base}{path}");
             reply.problem();

@@ -17,7 +17,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 /// What their client learns from our relay's 401: the challenge to answer and the key to use.
-async fn challenged(actor: &Actor, envelope: &[u8]) -> (privacypass::auth::authenticate::TokenChallenge, PublicKey<Sha384, PSS, Deterministic>) {
+async fn challenged(
+    actor: &Actor,
+    envelope: &[u8],
+) -> (privacypass::auth::authenticate::TokenChallenge, PublicKey<Sha384, PSS, Deterministic>) {
     let request = actor.http.post(actor.relay(&send_path(&actor.mailbox())));
     let request = request.header("content-type", "application/octet-stream").body(envelope.to_vec());
     let reply = Reply::to(request).await.unwrap();

@@ -1,0 +1,154 @@
+//! `postern demo`: two servers and three people on this machine, as real processes, and what each server knows at the end.
+//!
+//! **Owns** the story and its expectations; every step is the `postern` command itself, run as a user would run it. It may read the servers'
+//! database files, which no other part of the client may: to show them.
+
+mod knowledge;
+mod people;
+mod servers;
+mod tables;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use people::Person;
+use servers::{Programs, Servers};
+
+/// Arguments of `postern demo`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Keep the directory with servers, profiles and databases, and print where it is.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Why the demo could not go on: what was being done, and what went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {problem}")]
+pub(crate) struct Failure {
+    doing: String,
+    problem: String,
+}
+
+impl Failure {
+    fn new(doing: &str, problem: impl std::fmt::Display) -> Self {
+        Self { doing: doing.to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// Says what was expected and whether it held; the exit code is 0 only if all did.
+#[derive(Default)]
+struct Expectations {
+    failed: usize,
+    held: usize,
+}
+
+impl Expectations {
+    fn that(&mut self, holds: bool, words: &str) {
+        println!("  {} {words}", if holds { "✓" } else { "✗ FAILED:" });
+        if holds { self.held += 1 } else { self.failed += 1 }
+    }
+}
+
+/// Runs the demo.
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let dir = match tempfile::Builder::new().prefix("postern-demo-").tempdir() {
+        Ok(dir) => dir,
+        Err(error) => {
+            eprintln!("error: no directory for the demo: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = play(dir.path());
+    if args.keep {
+        println!("kept: {}", dir.keep().display());
+    }
+    match outcome {
+        Ok(Expectations { failed: 0, held }) => {
+            println!("\nAll {held} expectations held.");
+            ExitCode::SUCCESS
+        }
+        Ok(Expectations { failed, held }) => {
+            eprintln!("\n{failed} of {} expectations FAILED.", held + failed);
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(dir: &Path) -> Result<Expectations, Failure> {
+    let mut expect = Expectations::default();
+    let servers = Servers::start(&Programs::find()?, dir)?;
+    println!("Issuer and relay run on loopback, each with an empty database.");
+    println!(
+        "Random delays are set to zero here; a real client waits hours before it tells a verdict or asks for a token.\n"
+    );
+
+    let alice = Person::register(&servers, dir, "alice", "+41791000001", &mut expect)?;
+    let bob = Person::register(&servers, dir, "bob", "+41791000002", &mut expect)?;
+    let mallory = Person::register(&servers, dir, "mallory", "+41791000003", &mut expect)?;
+
+    correspond(&alice, &bob, &mut expect)?;
+    spam(&mallory, &bob, &mut expect)?;
+    knowledge::show(&servers, &[&alice, &bob, &mallory], &bob, &mut expect)?;
+    Ok(expect)
+}
+
+/// Alice writes to a stranger, is released, exchanges her token and writes again.
+fn correspond(alice: &Person, bob: &Person, expect: &mut Expectations) -> Result<(), Failure> {
+    println!("\nAlice has Bob's card, and nothing else of his.");
+    let sent = alice.run(&["send", &bob.card, "Hello Bob, we met on Tuesday."])?;
+    expect.that(sent.json["status"] == "delivered", "the relay took Alice's message for a token");
+    expect.that(alice.tokens_left()? == 4, "Alice has 4 tokens left");
+
+    let inbox = bob.run(&["inbox"])?;
+    let message = &inbox.json["messages"][0];
+    expect.that(message["text"] == "Hello Bob, we met on Tuesday.", "Bob reads it");
+    expect
+        .that(message["from"] == alice.phone, "and sees Alice's verified number, which came inside the sealed message");
+    expect.that(message["folder"] == "requests", "as a request from a stranger, apart from his inbox");
+
+    let early = alice.run(&["sync"])?;
+    expect.that(early.json["returned"] == 0, "Alice asks for her token: Bob has said nothing yet, so it stays out");
+    let id = message["id"].as_str().unwrap_or_default().to_owned();
+    let accepted = bob.run(&["accept", &id])?;
+    expect
+        .that(accepted.json["message"]["verdict_sent"] == true, "Bob accepts: his client tells the relay \"not spam\"");
+    let synced = alice.run(&["sync"])?;
+    expect.that(synced.json["returned"] == 1, "Alice exchanges the released token, anonymously, for a fresh one");
+    expect.that(alice.tokens_left()? == 5, "Alice has 5 tokens again");
+
+    alice.run(&["send", &bob.card, "And another thing."])?;
+    let inbox = bob.run(&["inbox"])?;
+    let texts: Vec<_> = inbox.json["messages"].as_array().into_iter().flatten().map(|m| &m["text"]).collect();
+    expect.that(texts.iter().any(|text| *text == "And another thing."), "Alice writes again, and Bob reads it");
+    Ok(())
+}
+
+/// Mallory spends what he has, and is refused from then on.
+fn spam(mallory: &Person, bob: &Person, expect: &mut Expectations) -> Result<(), Failure> {
+    println!("\nMallory sells watches.");
+    for i in 1..=5 {
+        let sent = mallory.run(&["send", &bob.card, &format!("Cheap watches, offer {i}")])?;
+        expect.that(sent.json["status"] == "delivered", &format!("spam {i} goes through"));
+        if i == 2 {
+            let inbox = bob.run(&["inbox"])?;
+            let all = inbox.json["messages"].as_array().into_iter().flatten();
+            let spam: Vec<_> = all.filter(|m| m["from"] == mallory.phone).collect();
+            expect.that(spam.len() == 2, "Bob sees two requests from Mallory's number");
+            let id = spam.first().and_then(|m| m["id"].as_str()).unwrap_or_default().to_owned();
+            let told = bob.run(&["spam", &id])?;
+            expect
+                .that(told.json["message"]["verdict"] == "spam", "he calls the first one spam, and ignores the second");
+        }
+    }
+    let sixth = mallory.run_to_any_end(&["send", &bob.card, "Cheap watches, offer 6"])?;
+    expect.that(sixth.exit == 7 && sixth.json["error"]["code"] == "no-token", "the sixth is refused: no token left");
+    let synced = mallory.run(&["sync"])?;
+    expect.that(synced.json["returned"] == 0, "none comes back: spam and silence are the same to Mallory");
+    expect.that(mallory.tokens_left()? == 0, "Mallory has 0 tokens, and no way to more with this number");
+    Ok(())
+}

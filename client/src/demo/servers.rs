@@ -1,0 +1,176 @@
+//! Issuer and relay as real processes on loopback, with fresh SQLite files in a directory of the demo's own.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::Failure;
+
+const ISSUER_NAME: &str = "issuer.demo";
+const RELAY_NAME: &str = "relay.demo";
+
+/// A running server; killed when dropped.
+pub(super) struct Server {
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing to be done about a process that is gone already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Both servers and where their files are.
+pub(super) struct Servers {
+    /// Base URL of the issuer.
+    pub(super) issuer_url: String,
+    /// The issuer's directory.
+    pub(super) issuer_dir: PathBuf,
+    /// The relay's directory.
+    pub(super) relay_dir: PathBuf,
+    _issuer: Server,
+    _relay: Server,
+}
+
+/// Where the two programs are.
+pub(super) struct Programs {
+    issuer: PathBuf,
+    relay: PathBuf,
+}
+
+impl Programs {
+    /// Beside this executable; in a source checkout (`cargo run`) they are built first, so that they are never stale.
+    pub(super) fn find() -> Result<Self, Failure> {
+        let given = |name| std::env::var_os(name).map(PathBuf::from);
+        if let (Some(issuer), Some(relay)) = (given("POSTERN_ISSUER_BIN"), given("POSTERN_RELAY_BIN")) {
+            return Ok(Self { issuer, relay });
+        }
+        let here = std::env::current_exe().map_err(|e| Failure::new("finding this program", e))?;
+        let dir = here.parent().ok_or_else(|| Failure::new("finding this program", "it has no directory"))?;
+        if let (Some(cargo), Some(manifest)) = (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
+            build(&cargo, Path::new(&manifest), dir)?;
+        }
+        let programs = Self { issuer: dir.join("postern-issuer"), relay: dir.join("postern-relay") };
+        for program in [&programs.issuer, &programs.relay] {
+            if !program.exists() {
+                let hint = "install postern-issuer and postern-relay beside postern, or run the demo with cargo";
+                return Err(Failure::new("finding the servers", hint));
+            }
+        }
+        Ok(programs)
+    }
+}
+
+fn build(cargo: &OsStr, manifest: &Path, dir: &Path) -> Result<(), Failure> {
+    let mut command = Command::new(cargo);
+    command.current_dir(manifest).args(["build", "--quiet", "--workspace", "--bins"]);
+    if dir.file_name() == Some(OsStr::new("release")) {
+        command.arg("--release");
+    }
+    eprintln!("building the two servers (once) ...");
+    let status = command.stdin(Stdio::null()).status().map_err(|e| Failure::new("building the servers", e))?;
+    if status.success() { Ok(()) } else { Err(Failure::new("building the servers", status)) }
+}
+
+impl Servers {
+    /// The code of the last text to this number: the console gateway writes texts to a file.
+    pub(super) fn code_for(&self, phone: &str) -> Result<String, Failure> {
+        let what = "reading the text with the code";
+        let texts = std::fs::read_to_string(self.issuer_dir.join("texts.log")).map_err(|e| Failure::new(what, e))?;
+        let text = texts.lines().rev().find(|line| line.contains(phone));
+        let parts = text.into_iter().flat_map(|line| line.split(|c: char| !c.is_ascii_digit()));
+        let code = parts.filter(|part| part.len() == 6).next_back();
+        code.map(str::to_owned).ok_or_else(|| Failure::new(what, "no code in it"))
+    }
+
+    /// Initialises and starts both in `dir`.
+    pub(super) fn start(programs: &Programs, dir: &Path) -> Result<Self, Failure> {
+        let (issuer_port, relay_port) = (free_port()?, free_port()?);
+        let issuer_url = format!("http://127.0.0.1:{issuer_port}");
+        let relay_url = format!("http://127.0.0.1:{relay_port}");
+        let (issuer_dir, relay_dir) = (dir.join("issuer"), dir.join("relay"));
+        let listen = |port: u16| format!("127.0.0.1:{port}");
+
+        let issuer_key = init(
+            &programs.issuer,
+            &issuer_dir,
+            &["--name", ISSUER_NAME, "--listen", &listen(issuer_port), "--url", &issuer_url, "--texts", "texts.log"],
+        )?;
+        let relay_key = init(
+            &programs.relay,
+            &relay_dir,
+            &[
+                "--name",
+                RELAY_NAME,
+                "--listen",
+                &listen(relay_port),
+                "--url",
+                &relay_url,
+                "--issuer-name",
+                ISSUER_NAME,
+                "--issuer-url",
+                &issuer_url,
+                "--issuer-public-key",
+                &issuer_key,
+            ],
+        )?;
+        let issuer_config = issuer_dir.join("issuer.toml");
+        let mut add = Command::new(&programs.issuer);
+        add.arg("add-relay").arg("--config").arg(&issuer_config);
+        add.args(["--name", RELAY_NAME, "--url", &relay_url, "--public-key", &relay_key]);
+        finish("adding the relay to the issuer", &mut add)?;
+
+        let issuer = serve(&programs.issuer, &issuer_config, &issuer_dir)?;
+        let relay = serve(&programs.relay, &relay_dir.join("relay.toml"), &relay_dir)?;
+        Ok(Self { issuer_url, issuer_dir, relay_dir, _issuer: issuer, _relay: relay })
+    }
+}
+
+fn free_port() -> Result<u16, Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| Failure::new("finding a free port", e))?;
+    Ok(listener.local_addr().map_err(|e| Failure::new("finding a free port", e))?.port())
+}
+
+/// Runs `init` and returns the public key that it prints as JSON.
+fn init(program: &Path, dir: &Path, args: &[&str]) -> Result<String, Failure> {
+    let mut command = Command::new(program);
+    command.arg("init").arg("--dir").arg(dir).args(args);
+    let stdout = finish("initialising a server", &mut command)?;
+    let printed: serde_json::Value =
+        serde_json::from_str(stdout.trim()).map_err(|e| Failure::new("initialising a server", e))?;
+    let key = printed.get("public_key").and_then(serde_json::Value::as_str);
+    Ok(key.ok_or_else(|| Failure::new("initialising a server", "it printed no public key"))?.to_owned())
+}
+
+/// Runs a command to its end; its stdout if it succeeded.
+fn finish(what: &str, command: &mut Command) -> Result<String, Failure> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| Failure::new(what, e))?;
+    if !output.status.success() {
+        return Err(Failure::new(what, String::from_utf8_lossy(&output.stderr)));
+    }
+    String::from_utf8(output.stdout).map_err(|e| Failure::new(what, e))
+}
+
+/// Starts a server and waits for the line that says that it listens.
+fn serve(program: &Path, config: &Path, dir: &Path) -> Result<Server, Failure> {
+    let what = "starting a server";
+    let log = std::fs::File::create(dir.join("log")).map_err(|e| Failure::new(what, e))?;
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--config").arg(config);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut child = command.spawn().map_err(|e| Failure::new(what, e))?;
+    let stdout = child.stdout.take();
+    let server = Server { child };
+    let mut line = String::new();
+    let mut reader = BufReader::new(stdout.ok_or_else(|| Failure::new(what, "no output"))?);
+    reader.read_line(&mut line).map_err(|e| Failure::new(what, e))?;
+    if line.starts_with("listening on ") {
+        return Ok(server);
+    }
+    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    Err(Failure::new(what, log))
+}

@@ -1,0 +1,5 @@
+//! The command `postern`.
+
+fn main() -> std::process::ExitCode {
+    postern_client::main()
+}

@@ -1,0 +1,187 @@
+//! Everything that waits for its time: unconfirmed messages, verdicts, questions after tokens, new mail, new keys. Every command that
+//! uses the network runs it; `postern sync --watch` runs it until stopped.
+
+use std::time::Duration;
+
+use postern_protocol::send::MESSAGES_PATH;
+use postern_protocol::time::{Clock, Timestamp};
+use rand_core::CryptoRng;
+
+use crate::channel::{Authenticated, Network, Request, parse_url};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::exchange::{ExchangeJob, Exchanged};
+use crate::outbox::OutboxJob;
+use crate::read::Fetched;
+use crate::secret::SecretText;
+
+/// The longest that one poll of the relay waits, seconds; it allows 60.
+const LONGEST_POLL: u64 = 50;
+
+/// What a round brought. Failures of one part do not keep the others from being tried.
+#[derive(Debug, Default)]
+pub struct SyncReport {
+    /// New messages.
+    pub fetched: Fetched,
+    /// Messages of ours that the relay has now confirmed.
+    pub delivered: usize,
+    /// Verdicts that the relay took.
+    pub verdicts: usize,
+    /// Fresh tokens.
+    pub returned: usize,
+    /// Tokens that are lost.
+    pub lost: usize,
+    /// A card with new keys was published.
+    pub card_published: bool,
+    /// What failed.
+    pub failures: Vec<Error>,
+}
+
+impl<C: Clock, R: CryptoRng> Client<C, R> {
+    /// One round of everything that is due.
+    ///
+    /// # Errors
+    /// [`Error::NotRegistered`], or a damaged profile; what the network and the servers say is in the report.
+    pub async fn sync(&mut self) -> Result<SyncReport> {
+        self.profile.verify()?;
+        let account = self.account()?;
+        let mut report = SyncReport::default();
+        self.send_due(&mut report).await?;
+        self.exchange_due(&mut report).await?;
+        match self.fetch().await {
+            Ok(fetched) => {
+                report.fetched = fetched;
+                // Only now: what waited in the mailbox may have needed the oldest fallback key.
+                self.rotate_keys(&account)?;
+                match self.publish_card(&account).await {
+                    Ok(published) => report.card_published = published,
+                    Err(error) => report.failures.push(serious(error)?),
+                }
+            }
+            Err(error) => report.failures.push(serious(error)?),
+        }
+        // Verdicts on what has just come may be due at once.
+        self.tell_due(&mut report).await?;
+        Ok(report)
+    }
+
+    /// The part of a round that other commands run on the way: what must go out.
+    async fn send_due(&mut self, report: &mut SyncReport) -> Result<()> {
+        let (delivered, failed) = self.retry_outgoing().await?;
+        report.delivered = delivered;
+        for error in failed {
+            report.failures.push(serious(error)?);
+        }
+        self.tell_due(report).await
+    }
+
+    async fn tell_due(&mut self, report: &mut SyncReport) -> Result<()> {
+        match self.run_outbox().await {
+            Ok(told) => report.verdicts += told,
+            Err(error) => report.failures.push(serious(error)?),
+        }
+        Ok(())
+    }
+
+    async fn exchange_due(&mut self, report: &mut SyncReport) -> Result<()> {
+        if !self.has_anonymous_way()? {
+            // Who only reads needs no anonymous way; who waits for tokens is told.
+            if self.next_question()?.is_some_and(|at| at <= self.now()) {
+                report.failures.push(Error::NotAnonymous { host: "the relay".to_owned() });
+            }
+            return Ok(());
+        }
+        if self.keys_due()?
+            && let Err(error) = self.refresh_keys().await
+        {
+            report.failures.push(serious(error)?);
+        }
+        let run = self.run_exchanges().await?;
+        report.returned = run.done.iter().filter(|done| **done == Exchanged::Returned).count();
+        report.lost = run.done.iter().filter(|done| **done == Exchanged::Lost).count();
+        if let Some(error) = run.failed {
+            report.failures.push(serious(error)?);
+        }
+        Ok(())
+    }
+
+    /// Sends what is due without fetching: messages, verdicts, questions after tokens.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn catch_up(&mut self) -> Result<SyncReport> {
+        self.account()?;
+        let mut report = SyncReport::default();
+        self.send_due(&mut report).await?;
+        self.exchange_due(&mut report).await?;
+        Ok(report)
+    }
+
+    /// When the next verdict or question is due; `None` if nothing waits.
+    ///
+    /// # Errors
+    /// A damaged profile.
+    pub fn next_due(&self) -> Result<Option<Timestamp>> {
+        let verdicts = self.profile.list::<OutboxJob>()?.into_iter().map(|(_, job)| job.not_before);
+        Ok(verdicts.chain(self.next_question()?).min())
+    }
+
+    fn next_question(&self) -> Result<Option<Timestamp>> {
+        Ok(self.profile.list::<ExchangeJob>()?.into_iter().map(|(_, job)| job.not_before).min())
+    }
+
+    fn has_anonymous_way(&self) -> Result<bool> {
+        let account = self.account()?;
+        let anonymous = self.anonymous()?;
+        Ok(anonymous.check(&parse_url(&account.relay.url)?).is_ok()
+            && anonymous.check(&parse_url(&account.pins.issuer_url)?).is_ok())
+    }
+
+    /// Something that can wait for mail while the profile is free for other commands.
+    ///
+    /// # Errors
+    /// [`Error::NeedsLogin`], and what the channel and the issuer say.
+    pub async fn waiter(&mut self) -> Result<Waiter> {
+        let relay_url = self.account()?.relay.url;
+        let jwt = self.mailbox_jwt().await?;
+        // One attempt: who waits in a loop need not be persistent here.
+        let network = Network { attempts: 1, ..self.network };
+        Ok(Waiter { relay_url, jwt, direct: Authenticated::new(network) })
+    }
+}
+
+/// What no other part of the round can mend is handed up; the rest goes into the report.
+fn serious(error: Error) -> Result<Error> {
+    match error {
+        Error::ProfileDamaged(_) | Error::ProfileRolledBack | Error::Storage(_) | Error::PinChanged(_) => Err(error),
+        other => Ok(other),
+    }
+}
+
+/// Waits for mail by long polls; holds a JWT and no profile. Debug is silent.
+pub struct Waiter {
+    relay_url: String,
+    jwt: SecretText,
+    direct: Authenticated,
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiter(..)")
+    }
+}
+
+impl Waiter {
+    /// Waits for at most `seconds` (and never longer than one poll may); whether something is there.
+    ///
+    /// # Errors
+    /// What the channel and the relay say; a JWT that has ended is [`Error::Refused`].
+    pub async fn wait(&self, seconds: u64) -> Result<bool> {
+        let seconds = seconds.clamp(1, LONGEST_POLL);
+        let request = Request::get(&self.relay_url, &format!("{MESSAGES_PATH}?wait={seconds}&limit=1"))?
+            .authorization(format!("Bearer {}", self.jwt.expose()))
+            .timeout(Duration::from_secs(seconds + 15));
+        let found: postern_protocol::send::Messages = self.direct.send_protected(&request).await?.json()?;
+        Ok(!found.messages.is_empty())
+    }
+}

@@ -1,0 +1,178 @@
+//! The issuer as one value, its routes, and serving them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use postern_protocol::time::{Clock, Timestamp};
+use postern_protocol::{internal, login, register, tokens};
+use postern_store::{Db, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::config::Config;
+use crate::db::MIGRATIONS;
+use crate::gateway::TextGateway;
+use crate::http;
+use crate::random::Randomness;
+use crate::secrets::Secrets;
+use crate::service::housekeeping;
+use crate::service::keys::KeyCache;
+
+/// How long requests under way may take once the process was asked to stop.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What an issuer is made of. Tests hand in a clock that stands still, seeded randomness and a gateway that listens.
+pub struct Parts {
+    /// A checked configuration.
+    pub config: Config,
+    /// The keys.
+    pub secrets: Secrets,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Randomness,
+    /// Where texts go.
+    pub gateway: Box<dyn TextGateway>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts(..)")
+    }
+}
+
+/// The issuer: configuration, keys, database, and what little it keeps in memory.
+pub struct Issuer {
+    /// As loaded.
+    pub config: Config,
+    pub(crate) secrets: Secrets,
+    pub(crate) db: Db,
+    pub(crate) random: Randomness,
+    pub(crate) gateway: Box<dyn TextGateway>,
+    pub(crate) signing_keys: KeyCache,
+    pub(crate) lanes: Lanes,
+    pub(crate) permits: Semaphore,
+    pub(crate) decoy: Decoy,
+    clock: Arc<dyn Clock>,
+}
+
+impl Issuer {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be opened.
+    pub async fn open(parts: Parts) -> Result<Arc<Self>, StoreError> {
+        let Parts { config, secrets, clock, random, gateway } = parts;
+        let db = Db::open(&config.database, MIGRATIONS).await?;
+        let context = [0; 32];
+        let decoy = Decoy { context, sealed: secrets.verifiers.seal(&mut random.generator(), &context, &[0; 32]) };
+        let permits = Semaphore::new(config.limits.concurrent_requests);
+        let (signing_keys, lanes) = (KeyCache::default(), Lanes::default());
+        Ok(Arc::new(Self { config, secrets, db, random, gateway, signing_keys, lanes, permits, decoy, clock }))
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Closes the database after the transactions under way.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("name", &self.config.name).finish_non_exhaustive()
+    }
+}
+
+/// A sealed verifier of nobody, opened where a stranger's would be.
+pub(crate) struct Decoy {
+    pub(crate) context: [u8; 32],
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// Lets requests of the same name go one after the other. Different names may share a lane; there are enough.
+pub(crate) struct Lanes(Vec<Mutex<()>>);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self((0..=u8::MAX).map(|_| Mutex::new(())).collect())
+    }
+}
+
+impl Lanes {
+    /// Waits for the lane of `name`; held until the guard is dropped.
+    pub(crate) async fn enter(&self, name: &[u8; 32]) -> Option<MutexGuard<'_, ()>> {
+        let [first, ..] = name;
+        match self.0.get(usize::from(*first)) {
+            Some(lane) => Some(lane.lock().await),
+            None => None,
+        }
+    }
+}
+
+/// Every endpoint of the issuer.
+pub fn router(issuer: Arc<Issuer>) -> Router {
+    Router::new()
+        .route(register::ISSUER_INFO_PATH, get(http::keys::info))
+        .route(register::COUNTERS_PATH, get(http::keys::counters))
+        .route(tokens::DIRECTORY_PATH, get(http::keys::directory))
+        .route(register::CODE_PATH, post(http::register::code))
+        .route(register::REGISTRATION_PATH, post(http::register::register))
+        .route(tokens::TOKEN_REQUEST_PATH, post(http::tokens::request))
+        .route(login::CHALLENGE_PATH, post(http::login::challenge))
+        .route(login::LOGIN_PATH, post(http::login::login))
+        .route(login::JWT_PATH, post(http::sessions::jwt))
+        .route(login::SESSIONS_PATH, get(http::sessions::list))
+        .route(login::REVOKE_PATH, post(http::sessions::revoke))
+        .route(login::ACCOUNT_PATH, get(http::sessions::account))
+        .route(internal::KEYS_PATH, post(http::exchange::keys))
+        .route(internal::SIGN_PATH, post(http::exchange::sign))
+        .fallback(http::not_found)
+        .method_not_allowed_fallback(http::method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&issuer), http::guard))
+        .layer(CatchPanicLayer::custom(http::panicked))
+        .with_state(issuer)
+}
+
+/// Serves until `stop` completes, then finishes the requests under way, for a while.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    issuer: Arc<Issuer>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let stop = async move {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer)));
+    let listener = listener.tap_io(|io| {
+        // An answer is one small write; waiting for a second one would only add latency.
+        let _ = io.set_nodelay(true);
+    });
+    let serving = axum::serve(listener, router(Arc::clone(&issuer))).with_graceful_shutdown(stop);
+    let too_long = async {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    let result = tokio::select! {
+        result = serving => result,
+        () = too_long => Ok(()),
+    };
+    cleaner.abort();
+    issuer.close().await;
+    result
+}

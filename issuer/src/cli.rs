@@ -1,0 +1,210 @@
+//! The command `postern-issuer`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::time::Clock;
+use postern_store::{StoreError, SystemClock};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{Issuer, Parts, serve};
+use crate::config::{Config, ConfigError};
+use crate::error::Refusal;
+use crate::gateway;
+use crate::random::Randomness;
+use crate::secrets::{Secrets, SecretsError};
+use crate::service::keys;
+
+mod files;
+
+/// The issuer of Postern: phone numbers, accounts, certificates, blind signatures, logins.
+#[derive(Debug, Parser)]
+#[command(name = "postern-issuer", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a directory with configuration, secret key, CA certificate and database; print the public key as JSON.
+    Init {
+        /// The directory; made if it is not there. Nothing in it is overwritten.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The issuer's name in tokens and JWTs, normally its host name.
+        #[arg(long)]
+        name: String,
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// The URL that clients and relays reach it under.
+        #[arg(long)]
+        url: String,
+        /// For development: the file that texts are written to instead of standard output.
+        #[arg(long)]
+        texts: Option<PathBuf>,
+    },
+    /// Serve until SIGTERM or Ctrl-C.
+    Serve(OfConfig),
+    /// Make a new token key; tokens of the old one are accepted for a while longer.
+    RotateKeys {
+        #[command(flatten)]
+        of: OfConfig,
+        /// How long, in seconds, instead of `key_overlap_seconds`.
+        #[arg(long)]
+        overlap: Option<u64>,
+    },
+    /// Erase the token keys whose time is over; `serve` does so by itself.
+    RetireKeys(OfConfig),
+    /// Add a relay to the configuration; a running issuer has to be restarted.
+    AddRelay {
+        #[command(flatten)]
+        of: OfConfig,
+        /// The relay's name, as in its configuration.
+        #[arg(long)]
+        name: String,
+        /// The URL that clients reach it under.
+        #[arg(long)]
+        url: String,
+        /// As `postern-relay init` printed it.
+        #[arg(long)]
+        public_key: SigningPublicKey,
+    },
+    /// Check the configuration and the files it names, and print it with all defaults.
+    CheckConfig(OfConfig),
+}
+
+#[derive(Debug, clap::Args)]
+struct OfConfig {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("the database has no token key: it is not the one that `init` made, or it was lost")]
+    NoKey,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &CliError) -> ExitCode {
+    eprintln!("postern-issuer: {error}");
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Init { dir, name, listen, url, texts } => init(&dir, &name, listen, &url, texts).await,
+        Command::Serve(of) => run_server(&of.config).await,
+        Command::RotateKeys { of, overlap } => rotate(&of.config, overlap).await,
+        Command::RetireKeys(of) => {
+            let issuer = open(&of.config).await?;
+            keys::retire(&issuer).await?;
+            issuer.close().await;
+            Ok(())
+        }
+        Command::AddRelay { of, name, url, public_key } => files::add_relay(&of.config, &name, &url, &public_key),
+        Command::CheckConfig(of) => {
+            let config = Config::load(&of.config)?;
+            Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
+            say(&config.redacted()?)
+        }
+    }
+}
+
+/// To standard output; a closed pipe is an error like any other.
+fn say(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(out.flush()?)
+}
+
+async fn init(dir: &Path, name: &str, listen: SocketAddr, url: &str, texts: Option<PathBuf>) -> Result<(), CliError> {
+    let random = Randomness::system();
+    let made = files::make(&mut random.generator(), SystemClock.now(), dir, name, listen, url, texts)?;
+    let issuer = open(&made.config).await?;
+    keys::rotate(&issuer, issuer.config.limits.key_overlap_seconds).await?;
+    let line = serde_json::json!({
+        "name": name,
+        "url": url,
+        "public_key": keys::info(&issuer).public_key,
+        "config": made.config,
+        "ca_certificate": made.ca_certificate,
+    });
+    issuer.close().await;
+    say(&line.to_string())
+}
+
+async fn open(config: &Path) -> Result<Arc<Issuer>, CliError> {
+    let config = Config::load(config)?;
+    let secrets = Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
+    let gateway = gateway::open(&config.gateway);
+    let clock = Arc::new(SystemClock);
+    Ok(Issuer::open(Parts { config, secrets, clock, random: Randomness::system(), gateway }).await?)
+}
+
+async fn rotate(config: &Path, overlap: Option<u64>) -> Result<(), CliError> {
+    let issuer = open(config).await?;
+    let overlap = overlap.unwrap_or(issuer.config.limits.key_overlap_seconds);
+    let active = keys::rotate(&issuer, overlap).await?;
+    issuer.close().await;
+    say(&serde_json::json!({ "active": active, "overlap_seconds": overlap }).to_string())
+}
+
+async fn run_server(config: &Path) -> Result<(), CliError> {
+    let issuer = open(config).await?;
+    if !keys::can_sign(&issuer).await? {
+        return Err(CliError::NoKey);
+    }
+    gateway::warn(&issuer.config.gateway);
+    let listen = issuer.config.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| CliError::Listen(listen, error))?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    say(&format!("listening on http://{}", listener.local_addr()?))?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    Ok(serve(issuer, listener, stop).await?)
+}

@@ -1,0 +1,139 @@
+//! The files that `init` makes and `add-relay` changes.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::time::Timestamp;
+use rand_core::CryptoRng;
+
+use super::CliError;
+use crate::config::{Config, ConfigError};
+use crate::secrets;
+
+/// What was made.
+pub(super) struct Made {
+    pub(super) config: PathBuf,
+    pub(super) ca_certificate: PathBuf,
+}
+
+/// Makes configuration, root secret and CA certificate. Nothing is overwritten.
+pub(super) fn make(
+    rng: &mut impl CryptoRng,
+    now: Timestamp,
+    dir: &Path,
+    name: &str,
+    listen: SocketAddr,
+    url: &str,
+    texts: Option<PathBuf>,
+) -> Result<Made, CliError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| CliError::File(dir.to_owned(), e))?;
+    let dir = dir.canonicalize().map_err(|e| CliError::File(dir.to_owned(), e))?;
+    let config = dir.join("issuer.toml");
+    let text = template(&dir, name, listen, url, texts);
+    let parsed: Config = toml::from_str(&text).map_err(|e| ConfigError::Parse(config.clone(), Box::new(e)))?;
+    parsed.check()?;
+    let ca_certificate = dir.join("ca.pem");
+    let (root, ca_der) = secrets::create(rng, name, now)?;
+    create(&dir.join("secret.key"), 0o600, secrets::root_to_text(&root).as_bytes())?;
+    create(&ca_certificate, 0o644, secrets::to_pem(&ca_der).as_bytes())?;
+    create(&config, 0o600, text.as_bytes())?;
+    Ok(Made { config, ca_certificate })
+}
+
+fn create(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CliError> {
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(contents)?;
+        file.sync_all()
+    };
+    write().map_err(|error| CliError::File(path.to_owned(), error))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn template(dir: &Path, name: &str, listen: SocketAddr, url: &str, texts: Option<PathBuf>) -> String {
+    let database = format!("sqlite://{}", dir.join("issuer.db").display());
+    let console = texts.map_or_else(
+        || "# file = \"texts.log\"   # instead of standard output".to_owned(),
+        |file| format!("file = {}", quoted(&file.to_string_lossy())),
+    );
+    TEMPLATE
+        .replace("{name}", &quoted(name))
+        .replace("{listen}", &quoted(&listen.to_string()))
+        .replace("{url}", &quoted(url))
+        .replace("{database}", &quoted(&database))
+        .replace("{console}", &console)
+}
+
+const TEMPLATE: &str = r#"# Configuration of postern-issuer. Unknown keys are refused; `postern-issuer check-config` shows all values in force.
+
+# The name in tokens, JWTs and logins. Changing it voids all of them.
+name = {name}
+listen = {listen}
+# Under which clients and relays reach it; TLS is the business of a proxy in front.
+url = {url}
+database = {database}
+# The root secret: whoever has it is this issuer, and without it the database is worth nothing. Keep a copy offline.
+secret_key_file = "secret.key"
+ca_certificate_file = "ca.pem"
+
+# How texts are sent. `console` is for development: whoever reads it can register any number.
+[gateway]
+kind = "console"
+{console}
+
+[limits]
+# tokens_per_account = 5              # ever (M6)
+# setup_seconds = 3600                # to ask for the rest of them
+# code_seconds = 600                  # how long a texted code is good
+# code_tries = 5                      # for one code
+# countries = [41, 49]                # calling codes that are served; empty: all
+# texts_per_number_per_day = 5
+# texts_per_prefix_per_day = 1000     # numbers that differ in their last four digits alone
+# texts_per_day = 10000               # the budget breaker
+# login_guesses_per_user = 10         # in login_window_seconds
+# login_window_seconds = 900
+# login_guesses_per_minute = 600      # of all users
+# session_seconds = 7776000           # 90 days
+# sessions_per_account = 32
+# jwt_seconds = 600
+# grant_seconds = 86400
+# certificate_seconds = 63072000      # 2 years
+# registration_replay_seconds = 86400
+# exchange_multiple = 4               # exchanges per relay and key: this many for each token issued …
+# exchange_base = 16                  # … and this many besides
+# key_overlap_seconds = 2592000       # 30 days
+# directory_max_age_seconds = 60
+# request_timeout_seconds = 30
+# concurrent_requests = 256
+# housekeeping_seconds = 60
+
+# Relays are added by `postern-issuer add-relay`. `enabled = false` in its section cuts a relay off.
+"#;
+
+/// Appends a relay to the configuration, so that its comments stay, and replaces the file in one step.
+pub(super) fn add_relay(path: &Path, name: &str, url: &str, public_key: &SigningPublicKey) -> Result<(), CliError> {
+    let file_error = |error| CliError::File(path.to_owned(), error);
+    let mut text = std::fs::read_to_string(path).map_err(file_error)?;
+    text.push_str(&format!(
+        "\n[[relay]]\nname = {}\nurl = {}\npublic_key = {}\n",
+        quoted(name),
+        quoted(url),
+        quoted(&public_key.to_string())
+    ));
+    let config: Config = toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))?;
+    config.check()?;
+    let new = path.with_extension("toml.new");
+    let _ = std::fs::remove_file(&new);
+    create(&new, 0o600, text.as_bytes())?;
+    std::fs::rename(&new, path).map_err(file_error)?;
+    // The directory remembers the new name only once it is synced too.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(file_error)
+}

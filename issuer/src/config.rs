@@ -1,0 +1,300 @@
+//! The one file of configuration, TOML. Unknown keys are refused: a misspelt limit must not silently be the default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::register::RelayEntry;
+use serde::{Deserialize, Serialize};
+
+/// Everything that an operator decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The issuer's name in token challenges, JWTs and login transcripts. Changing it voids all tokens and logins.
+    pub name: String,
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Under which URL clients and relays reach it, without a trailing slash.
+    pub url: String,
+    /// `sqlite:///path/file.db`.
+    pub database: String,
+    /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
+    pub secret_key_file: PathBuf,
+    /// File with the CA certificate, PEM. Relative to the configuration file. Its key is derived from the root secret.
+    pub ca_certificate_file: PathBuf,
+    /// How texts are sent.
+    pub gateway: GatewayConfig,
+    /// Numbers of policy; all have defaults.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The relays that mailboxes are granted at; the first is the default.
+    #[serde(default, rename = "relay", skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<RelayConfig>,
+}
+
+/// A relay that this issuer works with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// The relay's name, as in its own configuration.
+    pub name: String,
+    /// Its base URL, without a trailing slash.
+    pub url: String,
+    /// Signs its calls: Ed25519, base64url; as `postern-relay init` printed it.
+    pub public_key: SigningPublicKey,
+    /// `false` cuts it off: no exchanges, no keys, no new mailboxes.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl RelayConfig {
+    /// As clients see it.
+    pub fn entry(&self) -> RelayEntry {
+        RelayEntry { name: self.name.clone(), url: self.url.clone() }
+    }
+}
+
+/// How texts are sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
+pub enum GatewayConfig {
+    /// To a file or, without one, standard output. For development only.
+    Console {
+        /// Appended to; relative to the configuration file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Numbers of policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Tokens an account ever gets (M6).
+    pub tokens_per_account: u32,
+    /// How long after its first registration an account may ask for the rest of them, seconds.
+    pub setup_seconds: u64,
+    /// How long a texted code is good, seconds.
+    pub code_seconds: u64,
+    /// How often a code may be tried.
+    pub code_tries: u64,
+    /// Country calling codes that are served, such as `[41, 49]`; empty serves all.
+    pub countries: Vec<u16>,
+    /// Texts to one number in 24 hours.
+    pub texts_per_number_per_day: u64,
+    /// Texts to the numbers that differ in their last four digits alone, in 24 hours: what pumping schemes own.
+    pub texts_per_prefix_per_day: u64,
+    /// Texts altogether in 24 hours: the budget breaker.
+    pub texts_per_day: u64,
+    /// Password guesses for one user in `login_window_seconds`.
+    pub login_guesses_per_user: u64,
+    /// See there.
+    pub login_window_seconds: u64,
+    /// Password guesses for all users in one minute.
+    pub login_guesses_per_minute: u64,
+    /// How long a session lives, seconds.
+    pub session_seconds: u64,
+    /// Sessions an account may have; one more ends the one that was not used for longest.
+    pub sessions_per_account: u64,
+    /// How long a JWT of a session is good, seconds.
+    pub jwt_seconds: u64,
+    /// How long the grant of a mailbox is good, seconds.
+    pub grant_seconds: u64,
+    /// How long a certificate is good, seconds.
+    pub certificate_seconds: u64,
+    /// How long a registration is answered again, seconds; at least as long as its cookie in any case.
+    pub registration_replay_seconds: u64,
+    /// Exchanges that a relay may have signed under one key: this many for each token ever issued …
+    pub exchange_multiple: u64,
+    /// … and this many besides.
+    pub exchange_base: u64,
+    /// How long the tokens of a rotated key are still accepted, seconds.
+    pub key_overlap_seconds: u64,
+    /// How long the directory of keys may be cached, seconds.
+    pub directory_max_age_seconds: u64,
+    /// The longest a request may take, seconds.
+    pub request_timeout_seconds: u64,
+    /// Requests handled at a time; more wait.
+    pub concurrent_requests: usize,
+    /// How often what has expired is deleted, seconds.
+    pub housekeeping_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tokens_per_account: 5,
+            setup_seconds: 3600,
+            code_seconds: 600,
+            code_tries: 5,
+            countries: Vec::new(),
+            texts_per_number_per_day: 5,
+            texts_per_prefix_per_day: 1000,
+            texts_per_day: 10_000,
+            login_guesses_per_user: 10,
+            login_window_seconds: 900,
+            login_guesses_per_minute: 600,
+            session_seconds: 90 * 86_400,
+            sessions_per_account: 32,
+            jwt_seconds: 600,
+            grant_seconds: 86_400,
+            certificate_seconds: 730 * 86_400,
+            registration_replay_seconds: 86_400,
+            exchange_multiple: 4,
+            exchange_base: 16,
+            key_overlap_seconds: 30 * 86_400,
+            directory_max_age_seconds: 60,
+            request_timeout_seconds: 30,
+            concurrent_requests: 256,
+            housekeeping_seconds: 60,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Read(PathBuf, std::io::Error),
+    /// Not TOML, a key is missing or unknown, or a value has the wrong type.
+    #[error("{0}: {1}")]
+    Parse(PathBuf, Box<toml::de::Error>),
+    /// A value makes no sense.
+    #[error("configuration: {0}")]
+    Invalid(&'static str),
+}
+
+impl Config {
+    /// Reads and checks a file; paths in it become relative to its directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error)))?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        config.secret_key_file = dir.join(&config.secret_key_file);
+        config.ca_certificate_file = dir.join(&config.ca_certificate_file);
+        let GatewayConfig::Console { file } = &mut config.gateway;
+        *file = file.as_ref().map(|file| dir.join(file));
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses values that make no sense.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let l = &self.limits;
+        let relay_names: std::collections::BTreeSet<_> = self.relays.iter().map(|relay| &relay.name).collect();
+        let rules = [
+            (is_name(&self.name), "`name` must be 1 to 255 visible ASCII characters without commas"),
+            (is_url(&self.url), "`url` must begin with http:// or https:// and not end with a slash"),
+            (self.relays.iter().all(|r| is_name(&r.name)), "a relay's `name` must be like the issuer's"),
+            (self.relays.iter().all(|r| is_url(&r.url)), "a relay's `url` must be like the issuer's"),
+            (relay_names.len() == self.relays.len(), "two relays have the same name"),
+            (self.relays.iter().all(|r| r.name != self.name), "a relay has the issuer's name"),
+            ((1..=100).contains(&l.tokens_per_account), "`tokens_per_account` must be 1 to 100"),
+            ((60..=86_400).contains(&l.code_seconds), "`code_seconds` must be 60 to 86400"),
+            (l.code_tries <= 100, "`code_tries` must be at most 100: six digits are guessed otherwise"),
+            (l.login_window_seconds >= 1, "`login_window_seconds` must be at least 1"),
+            (l.sessions_per_account >= 1, "`sessions_per_account` must be at least 1"),
+            ((1..=86_400).contains(&l.jwt_seconds), "`jwt_seconds` must be 1 to 86400: a JWT cannot be revoked"),
+            (l.certificate_seconds >= 86_400, "`certificate_seconds` must be at least 86400"),
+            (l.concurrent_requests >= 1, "`concurrent_requests` must be at least 1"),
+            (l.request_timeout_seconds >= 1, "`request_timeout_seconds` must be at least 1"),
+            (l.housekeeping_seconds >= 1, "`housekeeping_seconds` must be at least 1"),
+        ];
+        rules.iter().try_for_each(|(holds, rule)| if *holds { Ok(()) } else { Err(ConfigError::Invalid(rule)) })
+    }
+
+    /// The whole configuration, defaults included, as TOML. A password in the database URL is left out.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if it does not serialise, which a checked one does.
+    pub fn redacted(&self) -> Result<String, ConfigError> {
+        let mut shown = self.clone();
+        if let Some((scheme, rest)) = self.database.split_once("://")
+            && let Some((_, place)) = rest.rsplit_once('@')
+        {
+            shown.database = format!("{scheme}://***@{place}");
+        }
+        toml::to_string(&shown).map_err(|_| ConfigError::Invalid("it cannot be shown"))
+    }
+
+    /// The relay of this name, if it is not cut off.
+    pub fn relay(&self, name: &str) -> Option<&RelayConfig> {
+        self.relays.iter().find(|relay| relay.enabled && relay.name == name)
+    }
+}
+
+/// Names go into headers, challenges and JWTs: visible ASCII, and no comma, which separates parameters.
+fn is_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"')
+}
+
+fn is_url(text: &str) -> bool {
+    let has_host = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    has_host && !text.ends_with('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Config {
+        toml::from_str(
+            r#"
+            name = "issuer.example"
+            listen = "127.0.0.1:0"
+            url = "http://127.0.0.1:8080"
+            database = "sqlite:///tmp/x.db"
+            secret_key_file = "secret.key"
+            ca_certificate_file = "ca.pem"
+            gateway = { kind = "console" }
+            "#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let text = example().redacted().unwrap();
+        assert!(toml::from_str::<Config>(&text).is_ok());
+        assert!(toml::from_str::<Config>(&text.replace("code_tries", "code_trys")).is_err());
+        assert!(toml::from_str::<Config>(&format!("extra = 1\n{text}")).is_err());
+    }
+
+    #[test]
+    fn values_without_sense_are_refused() {
+        assert!(example().check().is_ok());
+        for spoil in [
+            (|c: &mut Config| c.name = "a,b".into()) as fn(&mut Config),
+            |c| c.url = "ftp://x".into(),
+            |c| c.url = "https://x/".into(),
+            |c| c.limits.tokens_per_account = 0,
+            |c| c.limits.code_tries = 1_000_000,
+            |c| c.limits.concurrent_requests = 0,
+        ] {
+            let mut config = example();
+            spoil(&mut config);
+            assert!(config.check().is_err());
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_database_url_is_not_shown() {
+        let mut config = example();
+        config.database = "postgres://user:hunter2@db.example/postern".into();
+        let shown = config.redacted().unwrap();
+        assert!(!shown.contains("hunter2") && shown.contains("db.example"));
+    }
+}

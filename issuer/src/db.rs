@@ -1,0 +1,42 @@
+//! The issuer's SQL: constants and row mapping, nothing decided. Written once, for every engine.
+
+pub(crate) mod attempts;
+pub(crate) mod exchange;
+pub(crate) mod keys;
+pub(crate) mod login;
+pub(crate) mod register;
+pub(crate) mod sessions;
+pub(crate) mod tokens;
+
+use postern_protocol::time::Timestamp;
+use postern_store::{Migration, StoreError, Value};
+
+/// Every version of the schema, oldest first.
+pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "issuer: initial",
+    sqlite: include_str!("../../migrations/issuer/sqlite/0001_initial.sql"),
+}];
+
+/// A time as it is stored.
+pub(crate) fn time(at: Timestamp) -> Value {
+    Value::Int(i64::try_from(at.0).unwrap_or(i64::MAX))
+}
+
+/// A stored time.
+pub(crate) fn timestamp(stored: i64) -> Timestamp {
+    Timestamp(u64::try_from(stored).unwrap_or(0))
+}
+
+/// A count as it is stored; saturates far beyond any count there can be.
+pub(crate) fn count(n: u64) -> Value {
+    Value::Int(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+/// A stored count.
+///
+/// # Errors
+/// [`StoreError::Column`] if it is negative.
+pub(crate) fn counted(stored: i64, index: usize) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|_| StoreError::Column { index, expected: "a count" })
+}

@@ -1,0 +1,55 @@
+//! HTTP: decode, one call of a service, encode. Every refusal is a problem document (RFC 9457).
+
+pub mod answer;
+pub mod exchange;
+pub mod incoming;
+pub mod keys;
+pub mod login;
+pub mod register;
+pub mod sessions;
+pub mod tokens;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use postern_protocol::problem::ProblemKind;
+
+use crate::app::Issuer;
+use crate::error::Refusal;
+
+/// Any other path.
+pub async fn not_found() -> Refusal {
+    ProblemKind::NotFound.into()
+}
+
+/// Any other method.
+pub async fn method_not_allowed() -> Refusal {
+    ProblemKind::MethodNotAllowed.into()
+}
+
+/// Bounds how many requests are handled at a time and how long each may take, and logs what the route answered: no
+/// address, no body, no header.
+pub async fn guard(State(issuer): State<Arc<Issuer>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "-".to_owned(), |p| p.as_str().to_owned());
+    let work = async {
+        let _permit = issuer.permits.acquire().await;
+        next.run(request).await
+    };
+    let limit = Duration::from_secs(issuer.config.limits.request_timeout_seconds);
+    let response = match tokio::time::timeout(limit, work).await {
+        Ok(response) => response,
+        Err(_) => Refusal::retry_after(ProblemKind::Timeout, 1).into_response(),
+    };
+    tracing::debug!(%method, route, status = response.status().as_u16(), "answered");
+    response
+}
+
+/// A handler panicked: a bug, and nothing was committed.
+pub fn panicked(_payload: Box<dyn Any + Send>) -> Response {
+    Refusal::Failed("a request handler panicked").into_response()
+}

@@ -1,0 +1,20 @@
+//! The issuer's decisions. They know the wire's types and the tables' rows, but neither HTTP nor SQL.
+
+pub mod attempts;
+pub mod exchange;
+pub mod housekeeping;
+pub mod keys;
+pub mod login;
+pub mod phone;
+pub mod register;
+pub mod sessions;
+pub mod tokens;
+
+use crate::error::Refusal;
+
+/// Runs what takes more than a moment of CPU where it holds nobody up.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Refusal::Failed("a computation was interrupted")))
+}

@@ -1,0 +1,76 @@
+//! Bounded counting (M35): texts sent, codes tried, passwords guessed. Counted *before* anything is checked, so that a crash
+//! gives no free guess, and alike for numbers that are registered and numbers that are not.
+//!
+//! A counter is one of 2^20 buckets of its scope, chosen by a keyed hash. Two numbers may share one: then they share a limit,
+//! which is the side to fail on.
+
+use postern_protocol::ids::PhoneNumber;
+use postern_protocol::problem::ProblemKind;
+use postern_protocol::time::Timestamp;
+use postern_store::Tx;
+
+use crate::app::Issuer;
+pub(crate) use crate::db::attempts::Counter;
+use crate::db::attempts::{count, give_back};
+use crate::error::Refusal;
+
+const DAY: u64 = 86_400;
+const TEXTS_TO_ALL: &str = "text-all";
+
+/// The counter of `scope` for `key`, in the window of `seconds` that `at` lies in.
+fn counter(issuer: &Issuer, scope: &'static str, key: &[u8], limit: u64, seconds: u64, at: Timestamp) -> Counter {
+    let window_start = Timestamp::from_seconds(at.seconds() - at.seconds() % seconds.max(1));
+    let expires = window_start.plus_seconds(seconds);
+    Counter { bucket: issuer.secrets.bucket(scope, key), scope, window_start, expires, limit }
+}
+
+/// What a text to this number counts on: the number, its block of 10,000, and everybody.
+pub(crate) fn texts(issuer: &Issuer, phone: &PhoneNumber, now: Timestamp) -> [Counter; 3] {
+    let limits = &issuer.config.limits;
+    let number = phone.as_str().as_bytes();
+    let block = number.get(..number.len().saturating_sub(4)).unwrap_or_default();
+    [
+        counter(issuer, "text-number", number, limits.texts_per_number_per_day, DAY, now),
+        counter(issuer, "text-block", block, limits.texts_per_prefix_per_day, DAY, now),
+        counter(issuer, TEXTS_TO_ALL, b"", limits.texts_per_day, DAY, now),
+    ]
+}
+
+/// What a try of this cookie's code counts on. The window is tied to the cookie's own expiry, so that a cookie has one
+/// window and not two halves with a full count each.
+pub(crate) fn code_try(issuer: &Issuer, cookie: &[u8], expires: Timestamp) -> Counter {
+    let limits = &issuer.config.limits;
+    let key = postern_credentials::phone_code::attempt_key(cookie);
+    counter(issuer, "code-try", &key, limits.code_tries, limits.code_seconds, expires)
+}
+
+/// What a password guess for this account, existing or not, counts on.
+pub(crate) fn guess(issuer: &Issuer, account: &[u8; 32], now: Timestamp) -> [Counter; 2] {
+    let limits = &issuer.config.limits;
+    [
+        counter(issuer, "login-user", account, limits.login_guesses_per_user, limits.login_window_seconds, now),
+        counter(issuer, "login-all", b"", limits.login_guesses_per_minute, 60, now),
+    ]
+}
+
+/// Counts one on each, or on none.
+///
+/// # Errors
+/// A refusal with the time when the exhausted window is over. The transaction must then be given up.
+pub(crate) async fn count_each(tx: &mut Tx<'_>, counters: &[Counter], now: Timestamp) -> Result<(), Refusal> {
+    for counter in counters {
+        if !count(tx, counter).await? {
+            let kind = if counter.scope == TEXTS_TO_ALL { ProblemKind::TextFailed } else { ProblemKind::RateLimited };
+            return Err(Refusal::retry_after(kind, now.seconds_until(counter.expires).max(1)));
+        }
+    }
+    Ok(())
+}
+
+/// Takes one back from each.
+pub(crate) async fn give_back_each(tx: &mut Tx<'_>, counters: &[Counter]) -> Result<(), Refusal> {
+    for counter in counters {
+        give_back(tx, counter).await?;
+    }
+    Ok(())
+}

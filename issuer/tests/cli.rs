@@ -1,0 +1,200 @@
+//! The command itself: files, processes, signals.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use postern_protocol::register::{CODE_PATH, ISSUER_INFO_PATH, IssuerInfo};
+use postern_protocol::tokens::{DIRECTORY_PATH, Directory, KeyState};
+
+fn issuer(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_postern-issuer")).args(args).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+struct Place {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    config: String,
+    made: serde_json::Value,
+}
+
+fn init() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("issuer");
+    let name = ["--name", "issuer.test", "--listen", "127.0.0.1:0", "--url", "http://127.0.0.1:8080"];
+    let args = [&["init", "--dir", path.to_str().unwrap(), "--texts", "texts.log"][..], &name].concat();
+    let output = issuer(&args);
+    assert!(output.status.success(), "{}", text(&output));
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let config = made["config"].as_str().unwrap().to_owned();
+    assert!(!issuer(&args).status.success(), "a second init overwrites nothing");
+    Place { _dir: dir, path, config, made }
+}
+
+/// A running issuer, killed when dropped.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(config: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern-issuer"))
+            .args(["serve", "--config", config])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn exchange(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.exchange(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        serde_json::from_str(body).unwrap()
+    }
+
+    fn terminate(mut self) -> bool {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn init_makes_everything_that_serve_needs_and_keeps_the_secret_to_its_owner() {
+    let place = init();
+    for name in ["secret.key", "issuer.toml", "issuer.db"] {
+        assert_eq!(mode(&place.path.join(name)), 0o600, "{name}");
+    }
+    let pem = std::fs::read_to_string(place.made["ca_certificate"].as_str().unwrap()).unwrap();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n"));
+
+    let running = Running::start(&place.config);
+    let info: IssuerInfo = running.get(ISSUER_INFO_PATH);
+    assert_eq!(info.name, "issuer.test");
+    assert_eq!(place.made["public_key"], info.public_key.to_string());
+    let directory: Directory = running.get(DIRECTORY_PATH);
+    assert_eq!(directory.token_keys.len(), 1);
+    assert!(running.terminate(), "SIGTERM is a success");
+}
+
+#[test]
+fn a_rotation_by_another_process_is_noticed_at_once_and_survives_kill_9() {
+    let place = init();
+    let running = Running::start(&place.config);
+    let before: Directory = running.get(DIRECTORY_PATH);
+    let output = issuer(&["rotate-keys", "--config", &place.config, "--overlap", "1000"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let after: Directory = running.get(DIRECTORY_PATH);
+    assert_eq!(after.token_keys[0].state, Some(KeyState::Active));
+    assert_eq!(after.token_keys[1].token_key, before.token_keys[0].token_key);
+    drop(running); // kill -9
+    let again: Directory = Running::start(&place.config).get(DIRECTORY_PATH);
+    assert_eq!(again, after);
+
+    assert!(issuer(&["rotate-keys", "--config", &place.config, "--overlap", "0"]).status.success());
+    let output = issuer(&["retire-keys", "--config", &place.config]);
+    assert!(output.status.success(), "{}", text(&output));
+    let left: Directory = Running::start(&place.config).get(DIRECTORY_PATH);
+    assert_eq!(left.token_keys.len(), 2, "the one without overlap is gone");
+}
+
+#[test]
+fn a_text_goes_to_the_console_file_and_nowhere_else() {
+    let place = init();
+    let running = Running::start(&place.config);
+    let body = format!("{{\"phone\":\"+41791234567\",\"client_key\":\"{}\"}}", "A".repeat(43));
+    let length = body.len();
+    let head =
+        format!("POST {CODE_PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n");
+    let answer = running.exchange(&format!("{head}content-length: {length}\r\n\r\n{body}"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let file = place.path.join("texts.log");
+    let texts = std::fs::read_to_string(&file).unwrap();
+    let code = texts.strip_prefix("TEXT to=+41791234567 body=\"Your Postern code is ").unwrap();
+    assert_eq!(code.strip_suffix("\"\n").unwrap().len(), 6);
+    assert_eq!(mode(&file), 0o600);
+}
+
+#[test]
+fn relays_are_added_to_the_file_without_losing_its_comments() {
+    let place = init();
+    let key = "A".repeat(43);
+    let add = |name: &str, url: &str, key: &str| {
+        let args = ["add-relay", "--config", &place.config, "--name", name, "--url", url, "--public-key", key];
+        issuer(&args).status.success()
+    };
+    assert!(add("relay.test", "https://relay.test", &key));
+    assert!(!add("relay.test", "https://other.test", &key), "the name is taken");
+    assert!(!add("other.test", "not a url", &key));
+    assert!(!add("other.test", "https://other.test", "short"));
+    let file = std::fs::read_to_string(&place.config).unwrap();
+    assert!(file.contains("# The name in tokens, JWTs and logins."));
+
+    let output = issuer(&["check-config", "--config", &place.config]);
+    assert!(output.status.success(), "{}", text(&output));
+    let shown = text(&output);
+    assert!(shown.contains("[[relay]]") && shown.contains("tokens_per_account = 5"), "{shown}");
+    let info: IssuerInfo = Running::start(&place.config).get(ISSUER_INFO_PATH);
+    assert_eq!(info.relays[0].name, "relay.test");
+}
+
+#[test]
+fn a_configuration_or_secret_that_is_not_in_order_is_refused_with_the_reason() {
+    let place = init();
+    let check = || issuer(&["check-config", "--config", &place.config]);
+    let file = std::fs::read_to_string(&place.config).unwrap();
+    std::fs::write(&place.config, format!("tokens = 6\n{file}")).unwrap();
+    assert!(text(&check()).contains("tokens"), "{}", text(&check()));
+    std::fs::write(&place.config, &file).unwrap();
+
+    let secret = place.path.join("secret.key");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(text(&check()).contains("chmod 600"));
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&secret, "A".repeat(43)).unwrap();
+    assert!(text(&check()).contains("does not belong"));
+    assert!(!check().status.success());
+}
+
+#[test]
+fn an_issuer_that_lost_its_database_does_not_start_counting_anew() {
+    let place = init();
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(place.path.join(format!("issuer.db{suffix}")));
+    }
+    let output = issuer(&["serve", "--config", &place.config]);
+    assert!(!output.status.success());
+    assert!(text(&output).contains("no token key"), "{}", text(&output));
+}
