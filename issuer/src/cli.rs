@@ -74,7 +74,8 @@ enum Command {
         #[arg(long)]
         url: String,
         /// As `postern-relay init` printed it.
-        #[arg(long)]
+        // One key in 64 begins with a hyphen.
+        #[arg(long, allow_hyphen_values = true)]
         public_key: SigningPublicKey,
     },
     /// Check the configuration and the files it names, and print it with all defaults.

@@ -1,8 +1,10 @@
 //! SQLite: one writer connection and a few readers on a file in WAL mode, every commit synced (design §9).
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -20,6 +22,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
+const OPEN_ATTEMPTS: u32 = 200;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The two pools over one file. Writers queue for the one writing connection, in order, instead of colliding.
 #[derive(Clone, Debug)]
@@ -52,8 +56,8 @@ impl Pools {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
-        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await?;
+        let writer = connect(pool(1), options.clone()).await?;
+        let readers = connect(pool(READERS), options.pragma("query_only", "on")).await?;
         Ok(Self { writer, readers })
     }
 
@@ -75,8 +79,27 @@ impl Pools {
 }
 
 /// Owner-only from the first byte; SQLite gives its side files the same permissions.
+///
+/// An existing file is not even opened: closing it would drop the locks that this process holds on it through SQLite
+/// (POSIX locks belong to the process). For the same reason it is one at a time.
 fn create_private(path: &Path) -> Result<(), StoreError> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop).map_err(StoreError::File)
+    static CREATING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::File(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a pool. Making a new file a WAL database does not wait for others who are at it, whatever the busy timeout.
+async fn connect(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    for _ in 0..OPEN_ATTEMPTS {
+        match pool.clone().connect_with(options.clone()).await.map_err(StoreError::from) {
+            Err(StoreError::Busy) => tokio::time::sleep(OPEN_PAUSE).await,
+            result => return result,
+        }
+    }
+    Err(StoreError::Busy)
 }
 
 /// A connection that is closed, not returned to the pool, if it is dropped here: whoever gives up in the middle of a

@@ -89,6 +89,22 @@ async fn of_many_parallel_spends_of_one_coin_one_succeeds() {
     assert_eq!(count(&db).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_open_a_new_database_at_once() {
+    for _ in 0..5 {
+        let place = place();
+        let tasks: Vec<_> = (0..8)
+            .map(|_| {
+                let url = place.url.clone();
+                tokio::spawn(async move { Db::open(&url, SCHEMA).await.map(drop) })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_error_rolls_back_and_the_connection_stays_usable() {
     let place = place();
@@ -104,6 +120,26 @@ async fn an_error_rolls_back_and_the_connection_stays_usable() {
     assert!(matches!(result, Err(StoreError::Url)));
     assert_eq!(count(&db).await, 0);
     assert!(spend(&db, [1; 4]).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_the_transaction_and_nothing_else() {
+    let place = place();
+    let db = Db::open(&place.url, SCHEMA).await.unwrap();
+    assert!(spend(&db, [1; 4]).await.unwrap());
+    let full: Result<u64, StoreError> = db
+        .run("fill", |tx| {
+            Box::pin(async move {
+                tx.fetch_all("pragma max_page_count = 8", &[]).await?;
+                tx.execute(SPEND, &[[2u8; 4].into(), Value::Null, Value::Null]).await?;
+                tx.execute(SPEND, &[vec![7u8; 1_000_000].into(), Value::Null, Value::Null]).await
+            })
+        })
+        .await;
+    assert!(matches!(full, Err(StoreError::Engine(_))), "{full:?}");
+    assert_eq!(count(&db).await, 1);
+    assert!(spend(&db, [2; 4]).await.unwrap());
+    assert_eq!(count(&db).await, 2);
 }
 
 #[tokio::test]
