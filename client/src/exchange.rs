@@ -56,8 +56,10 @@ impl ExchangeJob {
 /// What one question brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchanged {
-    /// A fresh token.
+    /// A fresh token for one that was released.
     Returned,
+    /// A fresh token for an unspent one of a retiring key.
+    Renewed,
     /// Nothing yet.
     NotYet,
     /// The token is lost; the signature screen says why.
@@ -192,7 +194,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             end_token(t, serial, old, outcome, now)?;
             t.put(&new.serial(), &new)
         })?;
-        Ok(Exchanged::Returned)
+        Ok(if spent { Exchanged::Returned } else { Exchanged::Renewed })
     }
 
     fn settle_refusal(&mut self, serial: &str, token: &TokenRecord, error: Error) -> Result<Exchanged> {

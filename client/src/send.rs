@@ -100,7 +100,7 @@ pub struct Sent {
     pub delivery: Delivery,
     /// How many tokens are left.
     pub tokens_left: usize,
-    /// The recipient was a contact already: this was a reply, which will cost no token in a later version.
+    /// The recipient has written before: this was a reply, which will cost no token in a later version.
     pub to_contact: bool,
 }
 
@@ -111,6 +111,8 @@ struct Draft {
     outgoing: Outgoing,
     session: (String, OlmSessionRecord),
     contact: ContactRecord,
+    /// Something came back before.
+    is_reply: bool,
 }
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {
@@ -135,7 +137,6 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let token = self.pick_token(&challenge, &link.mailbox)?;
         let (card, subject) = self.fetch_card(&link).await?;
         let known = self.profile.get::<ContactRecord>(&link.identity.to_string())?;
-        let to_contact = known.as_ref().is_some_and(|known| known.standing == Standing::Contact);
         let now = self.now().seconds();
         let mut contact = match known {
             Some(known) => known,
@@ -144,6 +145,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         contact.standing = Standing::Contact;
         contact.refresh(&card)?;
         let draft = self.draft(&link, &card, contact, token, text)?;
+        let to_contact = draft.is_reply;
         let (id, phone) = (draft.id.clone(), subject.phone.as_str().to_owned());
         self.store_draft(draft)?;
         let delivery = self.deliver(&id).await?;
@@ -172,7 +174,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let now = self.now();
         let (mut record, mut session) = olm::session_for(&self.profile, &link.identity, card)?;
         // Until something came back they may not know us yet: every pre-key message says who we are.
-        let own_card = if session.has_received_message() { None } else { Some(self.own_card()?) };
+        let is_reply = session.has_received_message();
+        let own_card = if is_reply { None } else { Some(self.own_card()?) };
         let payload =
             Payload { to: link.identity, sent_at: now.seconds(), card: own_card, text: SecretText::new(text) };
         let plain = payload.encode().map_err(|_| Error::TextTooLong { max: MAX_TEXT })?;
@@ -194,7 +197,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             written: now.seconds(),
             state: OutgoingState::Queued,
         };
-        Ok(Draft { id: token.serial(), token, outgoing, session: (olm::name(hint), record), contact })
+        Ok(Draft { id: token.serial(), token, outgoing, session: (olm::name(hint), record), contact, is_reply })
     }
 
     fn store_draft(&mut self, draft: Draft) -> Result<()> {

@@ -27,8 +27,10 @@ pub struct SyncReport {
     pub delivered: usize,
     /// Verdicts that the relay took.
     pub verdicts: usize,
-    /// Fresh tokens.
+    /// Tokens that came back.
     pub returned: usize,
+    /// Unspent tokens of a retiring key that were exchanged.
+    pub renewed: usize,
     /// Tokens that are lost.
     pub lost: usize,
     /// A card with new keys was published.
@@ -97,8 +99,10 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             report.failures.push(serious(error)?);
         }
         let run = self.run_exchanges().await?;
-        report.returned = run.done.iter().filter(|done| **done == Exchanged::Returned).count();
-        report.lost = run.done.iter().filter(|done| **done == Exchanged::Lost).count();
+        let count = |what: Exchanged| run.done.iter().filter(|done| **done == what).count();
+        report.returned = count(Exchanged::Returned);
+        report.renewed = count(Exchanged::Renewed);
+        report.lost = count(Exchanged::Lost);
         if let Some(error) = run.failed {
             report.failures.push(serious(error)?);
         }

@@ -140,7 +140,8 @@ pub(super) struct Register {
     #[arg(long, value_name = "URL")]
     pub(super) issuer: String,
     /// The issuer's public key, if you know it: anything else is refused.
-    #[arg(long, value_name = "KEY")]
+    // One key in 64 begins with a hyphen.
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(super) issuer_key: Option<String>,
     /// Make guessing the password cheap. For tests only.
     #[arg(long, hide = true)]

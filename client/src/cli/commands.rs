@@ -315,7 +315,7 @@ async fn sessions(global: &Global, action: Option<SessionAction>) -> Result<Answ
 fn sync_answer(report: &SyncReport) -> Answer {
     let json = json!({
         "fetched": report.fetched, "delivered": report.delivered, "verdicts": report.verdicts,
-        "returned": report.returned, "lost": report.lost, "card_published": report.card_published,
+        "returned": report.returned, "renewed": report.renewed, "lost": report.lost, "card_published": report.card_published,
     });
     Answer::new(json, show::report(report)).failures(&report.failures)
 }
@@ -329,7 +329,9 @@ async fn watch(global: &Global) -> Result<Answer> {
             if let Some(at) = report.failures.iter().position(|error| matches!(error, Error::NeedsLogin)) {
                 return Err(report.failures.swap_remove(at));
             }
-            if !is_quiet(&report) || report.delivered + report.verdicts + report.returned + report.lost > 0 {
+            if !is_quiet(&report)
+                || report.delivered + report.verdicts + report.returned + report.renewed + report.lost > 0
+            {
                 sync_answer(&report).print(global.json);
             }
             let far = SystemClock.now().plus_seconds(3600);

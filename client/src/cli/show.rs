@@ -100,7 +100,7 @@ pub(super) fn tokens(screen: &TokenScreen, now: u64) -> String {
     writeln_to(&mut out, &format!("{} out", screen.out.len()));
     for token in &screen.out {
         let next = token.next_check.map_or_else(String::new, |at| format!(", next question {}", when(now, at)));
-        writeln_to(&mut out, &format!("  {:<16}  waiting since {}{next}", token.to, when(now, token.since)));
+        writeln_to(&mut out, &format!("  {:<16}  spent {}{next}", token.to, when(now, token.since)));
     }
     writeln_to(&mut out, &format!("{} answered", screen.answered.len()));
     for token in screen.answered.iter().take(10) {
@@ -134,6 +134,7 @@ pub(super) fn report(report: &SyncReport) -> String {
         (report.delivered, "messages confirmed"),
         (report.verdicts, "verdicts told"),
         (report.returned, "tokens came back"),
+        (report.renewed, "tokens renewed"),
         (report.lost, "tokens lost"),
     ];
     let words: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
