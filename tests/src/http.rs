@@ -28,13 +28,15 @@ impl Reply {
 
     /// Repeats a request, byte for byte, until a server answers it with anything but a failure of its own.
     pub async fn until_answered(request: reqwest::RequestBuilder) -> Self {
+        let mut last = None;
         for _ in 0..600 {
             match Self::to(request.try_clone().unwrap()).await {
                 Ok(reply) if reply.status < 500 => return reply,
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => last = Some(other),
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("no answer for half a minute");
+        panic!("no answer for half a minute, at last {last:?}");
     }
 
     /// The JSON body of a success.

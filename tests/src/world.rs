@@ -146,8 +146,7 @@ impl World {
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             json["public_key"].as_str().unwrap().to_owned()
         };
-        let issuer_args =
-            ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
+        let issuer_args = ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
         let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
         let mut relay_args = vec!["--name", RELAY, "--listen", &relay_at, "--url", &relay_url];
         relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
@@ -210,7 +209,8 @@ fn change_settings(config: &Path, settings: &str) {
     for setting in settings.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let key = setting.split('=').next().unwrap().trim();
         let is_key = |line: &&str| line.trim_start_matches(['#', ' ']).split('=').next().unwrap().trim() == key;
-        let old = text.lines().find(is_key).unwrap_or_else(|| panic!("{key} is not in {}", config.display())).to_owned();
+        let old =
+            text.lines().find(is_key).unwrap_or_else(|| panic!("{key} is not in {}", config.display())).to_owned();
         text = text.replacen(&old, setting, 1);
     }
     std::fs::write(config, text).unwrap();

@@ -33,9 +33,10 @@ async fn the_same_send_again_gets_the_same_answer_and_no_second_message() {
     let mut alice = Actor::ready(&world, "+41791231003").await;
     let bob = Actor::ready(&world, "+41791231004").await;
     let token = alice.tokens[0].token;
-    let envelope = alice.envelope(&bob.mailbox(), "hello");
-    let first = alice.send(&bob.mailbox(), &token, &envelope).await;
-    let repeats = join_all((0..8).map(|_| alice.send(&bob.mailbox(), &token, &envelope))).await;
+    let to = bob.mailbox();
+    let envelope = alice.envelope(&to, "hello");
+    let first = alice.send(&to, &token, &envelope).await;
+    let repeats = join_all((0..8).map(|_| alice.send(&to, &token, &envelope))).await;
     for repeat in repeats {
         assert_eq!((repeat.status, &repeat.body), (201, &first.body));
     }

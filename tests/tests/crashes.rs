@@ -72,7 +72,7 @@ async fn pair(place: Place, i: usize, stop: Arc<AtomicBool>) -> History {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_kills_lose_nothing_and_double_nothing() {
-    let mut world = World::start_with(programs!(), "texts_per_number_per_day = 1000", "");
+    let mut world = World::start_with(programs!(), "texts_per_number_per_day = 1000\nexchange_multiple = 100000", "");
     let stop = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for i in 0..PAIRS {
