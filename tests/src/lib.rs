@@ -7,10 +7,12 @@
 pub mod actor;
 pub mod http;
 pub mod invariants;
+pub mod person;
 pub mod world;
 
 pub use actor::Actor;
 pub use http::Reply;
+pub use person::Person;
 pub use world::{Place, Programs, World};
 
 /// The programs of this test build. A macro because cargo tells their paths to integration tests only.

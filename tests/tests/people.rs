@@ -1,0 +1,156 @@
+//! People with the `postern` command against real servers: the demo, the main flow, and the main flow while everything falls over.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use postern_tests::{Person, World, invariants, programs};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+#[test]
+fn the_demo_holds_all_its_expectations() {
+    let programs = programs!();
+    let output = Command::new(&programs.postern)
+        .arg("demo")
+        .env("POSTERN_ISSUER_BIN", &programs.issuer)
+        .env("POSTERN_RELAY_BIN", &programs.relay)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(stdout.contains("expectations held.") && !stdout.contains("FAILED"), "{stdout}");
+}
+
+#[test]
+fn a_request_becomes_a_contact_and_a_token_comes_back() {
+    let mut world = World::start(programs!());
+    let alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236001");
+    let bob = Person::new(&world.programs, world.dir.path(), "bob", "+41791236002");
+    alice.register(&world);
+    bob.register(&world);
+
+    let sent = alice.ok(&["send", &bob.card(), "Grüezi 👋"]);
+    assert_eq!((&sent["status"], &sent["tokens_left"]), (&"delivered".into(), &4.into()));
+    let message = bob.messages().remove(0);
+    assert_eq!(message["folder"], "requests");
+    assert_eq!((&message["text"], &message["from"]), (&"Grüezi 👋".into(), &alice.phone.clone().into()));
+    bob.ok(&["accept", message["id"].as_str().unwrap()]);
+    assert_eq!(alice.ok(&["sync"])["returned"], 1);
+    let screen = alice.ok(&["tokens"]);
+    assert_eq!((&screen["left"], screen["answered"].as_array().unwrap().len()), (&5.into(), 1));
+
+    // Bob answers the contact: no card needed, and Alice finds it in her inbox or among the requests with his number.
+    let reply = bob.ok(&["send", &alice.phone, "Hello Alice"]);
+    assert_eq!(reply["to_contact"], true);
+    assert_eq!(alice.messages()[0]["from"], bob.phone);
+    invariants::assert_hold(&world);
+    world.assert_healthy();
+}
+
+#[test]
+fn a_text_of_every_size_class_arrives_whole_and_a_longer_one_is_refused_before_a_token_is_spent() {
+    let world = World::start(programs!());
+    let alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236003");
+    let bob = Person::new(&world.programs, world.dir.path(), "bob", "+41791236004");
+    alice.register(&world);
+    bob.register(&world);
+    let card = bob.card();
+    for length in [1, 5_000, 40_000] {
+        let text = "x".repeat(length);
+        alice.ok(&["send", &card, &text]);
+        assert!(bob.messages().iter().any(|m| m["text"] == text), "{length}");
+    }
+    let refused = alice.run(&["send", &card, &"x".repeat(70_000)]);
+    assert_eq!(refused.exit, Some(2), "{}", refused.json);
+    assert_eq!(alice.ok(&["tokens"])["left"], 2);
+}
+
+#[test]
+fn a_profile_opens_with_its_password_alone_and_shows_nothing_on_disk() {
+    let world = World::start(programs!());
+    let alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236005");
+    alice.register(&world);
+    let mut thief = alice.clone();
+    let wrong = world.dir.path().join("wrong");
+    std::fs::write(&wrong, "guess\n").unwrap();
+    thief.options = vec!["--password-file".into(), wrong.to_str().unwrap().into()];
+    assert_eq!(thief.run(&["card"]).exit, Some(4));
+    for entry in std::fs::read_dir(world.dir.path().join("people/profiles")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        for secret in [alice.phone.as_bytes(), b"password of alice".as_slice(), world.relay_url.as_bytes()] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+        }
+    }
+}
+
+/// Kills issuer or relay at random moments until told to stop; gives the world back.
+fn storm(mut world: World, stop: Arc<AtomicBool>) -> (World, usize) {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut kills = 0;
+    while !stop.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(rng.random_range(50..600)));
+        let server = if rng.random_bool(0.5) { &mut world.issuer } else { &mut world.relay };
+        server.kill();
+        server.start();
+        kills += 1;
+    }
+    (world, kills)
+}
+
+#[test]
+fn the_client_finishes_the_main_flow_though_servers_and_the_client_itself_are_killed() {
+    let world = World::start_with(programs!(), "texts_per_number_per_day = 1000\nexchange_multiple = 1000", "");
+    let place = world.place.clone();
+    let alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236006");
+    let bob = Person::new(&world.programs, world.dir.path(), "bob", "+41791236007");
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let storm = std::thread::spawn(move || storm(world, stopped));
+    let mut rng = StdRng::seed_from_u64(8);
+
+    for person in [&alice, &bob] {
+        person.until_ok(&["register", &person.phone, "--issuer", &place.issuer_url, "--cheap-kdf"]);
+        let code = place.code_for(&person.phone).unwrap();
+        // Registration is where most could be lost: it is cut short again and again.
+        for _ in 0..6 {
+            person.run_and_kill(&["verify", &code], Duration::from_millis(rng.random_range(20..300)));
+        }
+        person.until_ok(&["verify", &code]);
+        person.ok(&["settings", "--release-delay", "0", "--exchange-interval", "0"]);
+        assert_eq!(person.ok(&["tokens"])["left"], 5, "no token was lost in registration");
+    }
+    let card = bob.card();
+    for i in 0..8 {
+        let text = format!("message {i}");
+        alice.until_ok(&["send", &card, &text]);
+        for _ in 0..3 {
+            alice.run_and_kill(&["sync"], Duration::from_millis(rng.random_range(20..200)));
+            bob.run_and_kill(&["inbox"], Duration::from_millis(rng.random_range(20..200)));
+        }
+        let message = loop {
+            alice.until_ok(&["sync"]);
+            if let Some(found) = bob.messages().into_iter().find(|m| m["text"] == *text) {
+                break found;
+            }
+        };
+        bob.until_ok(&["accept", message["id"].as_str().unwrap()]);
+    }
+    stop.store(true, Ordering::SeqCst);
+    let (mut world, kills) = storm.join().unwrap();
+    println!("{kills} kills of servers");
+    assert!(kills >= 10, "only {kills} kills: that proves nothing");
+
+    bob.ok(&["sync"]);
+    alice.ok(&["sync"]);
+    let texts: Vec<_> = bob.messages().iter().map(|m| m["text"].as_str().unwrap().to_owned()).collect();
+    for i in 0..8 {
+        let text = format!("message {i}");
+        assert_eq!(texts.iter().filter(|t| **t == text).count(), 1, "{text} is there once");
+    }
+    let screen = alice.ok(&["tokens"]);
+    assert_eq!((&screen["left"], &screen["sending"]), (&5.into(), &0.into()), "{screen}");
+    invariants::assert_hold(&world);
+    world.assert_healthy();
+}
