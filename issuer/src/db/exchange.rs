@@ -1,14 +1,11 @@
 //! Blind signatures given to relays for exchanges.
 
 use postern_protocol::ids::{RsaElement, TokenKeyId};
-use postern_protocol::time::Timestamp;
 use postern_store::{StoreError, Tx};
 
-use super::time;
-
 const FIND: &str = "select blind_signature from relay_exchanges where blinded_digest = $1 and key_id = $2";
-const INSERT: &str = "insert into relay_exchanges (blinded_digest, key_id, relay, blind_signature, signed)
-    values ($1, $2, $3, $4, $5)";
+const INSERT: &str = "insert into relay_exchanges (blinded_digest, key_id, relay, blind_signature)
+    values ($1, $2, $3, $4)";
 /// A few at a time, so that nobody waits for the whole of it.
 const DROP_OF_KEY: &str = "delete from relay_exchanges where (blinded_digest, key_id) in
     (select blinded_digest, key_id from relay_exchanges where key_id = $1 limit 500)";
@@ -30,9 +27,8 @@ pub(crate) async fn insert(
     key: &TokenKeyId,
     relay: &str,
     signature: &RsaElement,
-    now: Timestamp,
 ) -> Result<(), StoreError> {
-    let args = [blinded.into(), key.0.into(), relay.into(), signature.0.into(), time(now)];
+    let args = [blinded.into(), key.0.into(), relay.into(), signature.0.into()];
     tx.execute(INSERT, &args).await.map(drop)
 }
 

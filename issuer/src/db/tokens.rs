@@ -1,14 +1,11 @@
 //! Blind signatures given to accounts.
 
 use postern_protocol::ids::{RsaElement, TokenKeyId};
-use postern_protocol::time::Timestamp;
 use postern_store::{StoreError, Tx};
 
-use super::time;
-
 const FIND: &str = "select key_id, blind_signature from issuances where account = $1 and blinded_digest = $2";
-const INSERT: &str = "insert into issuances (account, blinded_digest, key_id, blind_signature, issued)
-    values ($1, $2, $3, $4, $5) on conflict do nothing";
+const INSERT: &str = "insert into issuances (account, blinded_digest, key_id, blind_signature)
+    values ($1, $2, $3, $4) on conflict do nothing";
 /// A few at a time, so that nobody waits for the whole of it.
 const DROP_OF_KEY: &str = "delete from issuances where (account, blinded_digest, key_id) in
     (select account, blinded_digest, key_id from issuances where key_id = $1 limit 500)";
@@ -30,9 +27,8 @@ pub(crate) async fn insert(
     blinded: &[u8; 32],
     key: &TokenKeyId,
     signature: &RsaElement,
-    now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let args = [account.into(), blinded.into(), key.0.into(), signature.0.into(), time(now)];
+    let args = [account.into(), blinded.into(), key.0.into(), signature.0.into()];
     Ok(tx.execute(INSERT, &args).await? == 1)
 }
 

@@ -88,7 +88,7 @@ pub async fn sign(issuer: &Arc<Issuer>, caller: &Caller, request: &SignRequest) 
                 return Ok::<_, Refusal>(earlier);
             }
             let (name, key) = (digest(&request.blinded.0), &request.token_key_id);
-            db::exchange::insert(tx, &name, key, &caller.relay, &signature, now).await?;
+            db::exchange::insert(tx, &name, key, &caller.relay, &signature).await?;
             db::keys::add(tx, key, &caller.relay, 1, now).await?;
             Ok(signature)
         })

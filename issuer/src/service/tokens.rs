@@ -165,7 +165,7 @@ pub(crate) async fn record(
         return Err(ProblemKind::AllowanceExhausted.into());
     }
     for (message, signature) in signed {
-        if !db::tokens::insert(tx, account, &digest(&message.0), key, signature, now).await? {
+        if !db::tokens::insert(tx, account, &digest(&message.0), key, signature).await? {
             return Err(Refusal::Failed("a token was about to be counted twice"));
         }
     }

@@ -26,13 +26,13 @@ create table registrations (
 ) strict;
 create index registrations_expires on registrations (expires);
 
--- Every token that an account was given a blind signature for. A retry is answered from here and is not counted.
+-- Every token that an account was given a blind signature for. A retry is answered from here and is not counted. No times:
+-- they would only help to link.
 create table issuances (
     account         BLOB    not null, -- whose
     blinded_digest  BLOB    not null, -- SHA-256 of the blinded message
     key_id          BLOB    not null, -- signed by; the row is dropped with the key
     blind_signature BLOB    not null, -- 256 bytes
-    issued          INTEGER not null, -- when
     primary key (account, blinded_digest, key_id)
 ) strict;
 create index issuances_key on issuances (key_id);
@@ -57,13 +57,13 @@ create table key_counters (
     primary key (key_id, relay)
 ) strict;
 
--- Blind signatures for exchanges at relays: the same blinded message gets the same signature and is counted once.
+-- Blind signatures for exchanges at relays: the same blinded message gets the same signature and is counted once. No times:
+-- beside the sessions' they would hint at who exchanged.
 create table relay_exchanges (
     blinded_digest  BLOB    not null, -- SHA-256 of the blinded message
     key_id          BLOB    not null, -- signed by; the row is dropped with the key
     relay           TEXT    not null, -- who asked first
     blind_signature BLOB    not null, -- 256 bytes
-    signed          INTEGER not null, -- when
     primary key (blinded_digest, key_id)
 ) strict;
 create index relay_exchanges_key on relay_exchanges (key_id);
