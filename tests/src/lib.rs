@@ -8,6 +8,7 @@ pub mod actor;
 pub mod http;
 pub mod invariants;
 pub mod person;
+pub mod requests;
 pub mod world;
 
 pub use actor::Actor;

@@ -1,57 +1,15 @@
 //! Truncated, oversized and bit-flipped requests on every endpoint: refused with a problem document, nothing stored, no panic.
 
 use postern_protocol::exchange::EXCHANGE_PATH;
-use postern_protocol::internal::{KEYS_PATH, SIGN_PATH, SignRequest};
-use postern_protocol::login::{
-    ACCOUNT_PATH, CHALLENGE_PATH, JWT_PATH, JwtAudience, JwtRequest, LOGIN_PATH, REVOKE_PATH, RevokeRequest,
-    SESSIONS_PATH,
-};
-use postern_protocol::register::{CODE_PATH, CodeRequest, CodeResponse, REGISTRATION_PATH};
-use postern_protocol::release::{ACK_PATH, DECLINE_PATH, MessageList, RELEASE_PATH, SPAM_PATH};
-use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, send_path};
-use postern_protocol::tokens::{
-    BATCH_REQUEST_MEDIA_TYPE, BatchTokenRequest, REQUEST_MEDIA_TYPE, TOKEN_REQUEST_PATH, TokenRequest, authorization,
-};
-use postern_tests::{Actor, Reply, World, programs};
+use postern_protocol::login::{ACCOUNT_PATH, CHALLENGE_PATH, LOGIN_PATH, SESSIONS_PATH};
+use postern_protocol::register::{CODE_PATH, REGISTRATION_PATH};
+use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
+use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH};
+use postern_protocol::tokens::TOKEN_REQUEST_PATH;
+use postern_tests::requests;
+use postern_tests::{Reply, World, programs};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
-
-/// A request that would be accepted, in parts that can be damaged.
-struct Request {
-    method: &'static str,
-    url: String,
-    authorization: Option<String>,
-    content_type: Option<&'static str>,
-    body: Vec<u8>,
-}
-
-impl Request {
-    async fn send(&self, http: &reqwest::Client) -> reqwest::Result<Reply> {
-        let mut request = http.request(self.method.parse().unwrap(), &self.url).body(self.body.clone());
-        if let Some(value) = &self.authorization {
-            request = request.header("authorization", value);
-        }
-        if let Some(value) = self.content_type {
-            request = request.header("content-type", value);
-        }
-        Reply::to(request).await
-    }
-
-    fn with_body(&self, body: Vec<u8>) -> Self {
-        Self {
-            url: self.url.clone(),
-            authorization: self.authorization.clone(),
-            body,
-            method: self.method,
-            content_type: self.content_type,
-        }
-    }
-}
-
-fn json(method: &'static str, url: String, body: &impl serde::Serialize) -> Request {
-    let body = serde_json::to_vec(body).unwrap();
-    Request { method, url, authorization: None, content_type: Some("application/json"), body }
-}
 
 /// All rows of all tables, but for those that are there to be written by junk: counters of attempts, and the nonces that a
 /// wrong guess uses up.
@@ -72,107 +30,14 @@ fn stored(world: &World) -> Vec<(String, Vec<Vec<Value>>)> {
     all
 }
 
-/// Every request that has a body or a credential, ready to be accepted but not sent yet.
-async fn requests(world: &World) -> (Actor, Vec<Request>) {
-    let mut alice = Actor::new(world, "+41791234001").await;
-    alice.register(world, 4).await;
-    alice.open_mailbox().await;
-    alice.login().await;
-    let token = alice.tokens[0].token;
-    let to = alice.mailbox();
-    let jwt = format!("Bearer {}", alice.jwt(JwtAudience::Relay).await);
-    let issuance = format!("Bearer {}", alice.jwt(JwtAudience::Issuer).await);
-    let spent = alice.tokens.pop().unwrap();
-    let (blinded, fresh) = (alice.blind(1).remove(0), alice.blind(2));
-    let requests_for = |alice: &Actor, b: &postern_tests::actor::Blinded| TokenRequest {
-        truncated_token_key_id: alice.key.truncated_key_id(),
-        blinded_msg: b.message,
-    };
-
-    let mut newcomer = Actor::new(world, "+41791234002").await;
-    let cookie: CodeResponse = newcomer.ask_code().await.json();
-    let code = world.code_for("+41791234002").unwrap();
-    let five = newcomer.blind(5);
-    let registration = newcomer.registration(cookie.cookie, code, &five);
-    let (challenge, login) = postern_credentials::login_chain::ClientLogin::begin(&mut alice.rng, alice.phone.clone());
-    let answer = Reply::to(postern_tests::http::post_json(&alice.http, &alice.issuer(CHALLENGE_PATH), &challenge));
-    let (login, _) = login
-        .answer(&alice.info.name, &alice.info.public_key, &alice.password, &answer.await.unwrap().json(), "label")
-        .unwrap();
-    let nobody = CodeRequest { phone: "+41791234003".parse().unwrap(), client_key: newcomer.identity.public() };
-    let list = MessageList { messages: vec![postern_protocol::ids::MessageId([9; 32])] };
-    let envelope = alice.envelope(&to, "hello");
-
-    let mut all = vec![
-        json("POST", alice.issuer(CODE_PATH), &nobody),
-        json("POST", alice.issuer(REGISTRATION_PATH), &registration),
-        json("POST", alice.issuer(CHALLENGE_PATH), &challenge),
-        json("POST", alice.issuer(LOGIN_PATH), &login),
-        json(
-            "POST",
-            alice.issuer(SIGN_PATH),
-            &SignRequest { token_key_id: alice.key.key_id(), blinded: blinded.message },
-        ),
-        json("POST", alice.issuer(KEYS_PATH), &postern_protocol::internal::KeysRequest {}),
-        json("POST", alice.relay(EXCHANGE_PATH), &alice.exchange_request(&spent, &blinded)),
-        Request {
-            method: "POST",
-            url: alice.issuer(TOKEN_REQUEST_PATH),
-            authorization: Some(issuance.clone()),
-            content_type: Some(REQUEST_MEDIA_TYPE),
-            body: requests_for(&alice, &fresh[0]).encode(),
-        },
-        Request {
-            method: "POST",
-            url: alice.issuer(TOKEN_REQUEST_PATH),
-            authorization: Some(issuance),
-            content_type: Some(BATCH_REQUEST_MEDIA_TYPE),
-            body: BatchTokenRequest(vec![requests_for(&alice, &fresh[1])]).encode().unwrap(),
-        },
-        Request {
-            method: "POST",
-            url: alice.relay(&send_path(&to)),
-            authorization: Some(authorization(&token)),
-            content_type: Some("application/octet-stream"),
-            body: envelope,
-        },
-        Request {
-            method: "PUT",
-            url: alice.relay(OWN_CARD_PATH),
-            authorization: Some(jwt.clone()),
-            content_type: Some("application/octet-stream"),
-            body: vec![1; 4096],
-        },
-    ];
-    for path in [ACK_PATH, RELEASE_PATH, DECLINE_PATH, SPAM_PATH] {
-        all.push(Request { authorization: Some(jwt.clone()), ..json("POST", alice.relay(path), &list) });
-    }
-    for (path, body) in [
-        (JWT_PATH, serde_json::to_vec(&JwtRequest { audience: JwtAudience::Relay }).unwrap()),
-        (REVOKE_PATH, serde_json::to_vec(&RevokeRequest { session: alice.session.as_ref().unwrap().0 }).unwrap()),
-    ] {
-        let (id, key, seq) = alice.session.as_ref().unwrap();
-        let mac = postern_credentials::session::call_mac(key, "POST", path, seq + 1, &body);
-        let call = postern_protocol::login::SessionCall { session: *id, seq: seq + 1, mac };
-        all.push(Request {
-            method: "POST",
-            url: alice.issuer(path),
-            authorization: Some(call.to_string()),
-            content_type: Some("application/json"),
-            body,
-        });
-    }
-    (alice, all)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_body_is_refused_everywhere_and_nothing_is_stored() {
     let mut world = World::start(programs!());
-    let (alice, requests) = requests(&world).await;
+    let (alice, requests) = requests::all(&world).await;
     let before = stored(&world);
-    for request in &requests {
+    for request in requests.iter().filter(|request| !request.body.is_empty()) {
         let n = request.body.len();
-        for cut in [0, 1, 2, n / 3, n / 2, n.saturating_sub(2), n - 1] {
+        for cut in [0, 1, 2, n / 3, n / 2, n.saturating_sub(2), n - 1].into_iter().filter(|cut| *cut < n) {
             // A card has no form of its own that a cut could hurt, and an empty object has no shorter form but the cut ones.
             if request.url.ends_with(OWN_CARD_PATH) && cut > 0 {
                 continue;
@@ -189,7 +54,7 @@ async fn a_truncated_body_is_refused_everywhere_and_nothing_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oversized_body_is_refused_everywhere_and_nothing_is_stored() {
     let mut world = World::start(programs!());
-    let (alice, requests) = requests(&world).await;
+    let (alice, requests) = requests::all(&world).await;
     let before = stored(&world);
     for request in &requests {
         let mut body = request.body.clone();
@@ -207,7 +72,7 @@ async fn an_oversized_body_is_refused_everywhere_and_nothing_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server() {
     let mut world = World::start_with(programs!(), "code_tries = 100\nlogin_guesses_per_user = 100000", "");
-    let (alice, requests) = requests(&world).await;
+    let (alice, requests) = requests::all(&world).await;
     for request in &requests {
         // What a flip can turn into another well-formed request: a new key, another number, another envelope or card.
         let open = [CODE_PATH, CHALLENGE_PATH, OWN_CARD_PATH, "/messages"];
@@ -234,6 +99,7 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
                     SPAM_PATH,
                     LOGIN_PATH,
                     REGISTRATION_PATH,
+                    EXCHANGE_PATH,
                 ];
                 let allowed = free.iter().any(|path| request.url.ends_with(path));
                 assert!(reply.status < 300 && allowed, "{} flipped at {position}: {}", request.url, reply.status);
@@ -247,7 +113,7 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_credential_opens_nothing() {
     let mut world = World::start(programs!());
-    let (alice, requests) = requests(&world).await;
+    let (alice, requests) = requests::all(&world).await;
     let before = stored(&world);
     for request in requests.iter().filter(|r| r.authorization.is_some()) {
         let good = request.authorization.clone().unwrap();
@@ -272,7 +138,7 @@ async fn a_damaged_credential_opens_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_paths_wrong_methods_and_wrong_media_types_are_problem_documents() {
     let mut world = World::start(programs!());
-    let (alice, requests) = requests(&world).await;
+    let (alice, requests) = requests::all(&world).await;
     for base in [&world.issuer_url, &world.relay_url] {
         for path in
             ["/", "/v2/issuer", "/v1/%00", "/v1/mailboxes/short/messages", "/v1/mailboxes/%ff/card", "/internal/v1/x"]
@@ -286,6 +152,9 @@ async fn unknown_paths_wrong_methods_and_wrong_media_types_are_problem_documents
         let mut other = request.with_body(request.body.clone());
         other.method = "DELETE";
         other.send(&alice.http).await.unwrap().problem();
+        if request.body.is_empty() {
+            continue;
+        }
         let mut other = request.with_body(request.body.clone());
         other.content_type = Some("text/plain");
         let reply = other.send(&alice.http).await.unwrap();
