@@ -168,6 +168,7 @@ async fn of_the_relay(alice: &mut Actor) -> Vec<Request> {
 }
 
 /// As the relay would send them: signed with its key, which lies in its directory.
+#[expect(clippy::disallowed_methods, reason = "the servers are real processes with the real clock")]
 fn internal(world: &World, alice: &mut Actor) -> Vec<Request> {
     let text = std::fs::read_to_string(world.dir.path().join("relay/secret.key")).unwrap();
     let root = RootSecret::from_bytes(decode_base64(text.trim()).unwrap().try_into().unwrap());

@@ -1,6 +1,7 @@
 //! Somebody tries to get more than five tokens, another's number, or into another's account.
 
 use futures::future::join_all;
+use postern_credentials::identity::IdentityKey;
 use postern_credentials::login_chain::ClientLogin;
 use postern_credentials::session;
 use postern_protocol::ids::Base64;
@@ -16,6 +17,7 @@ use postern_protocol::tokens::{
 };
 use postern_tests::http::post_json;
 use postern_tests::{Actor, Reply, World, invariants, programs};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
 
 async fn ask_tokens(actor: &Actor, jwt: &str, media_type: &str, body: Vec<u8>) -> Reply {
     let request = actor.http.post(actor.issuer(TOKEN_REQUEST_PATH)).bearer_auth(jwt);
@@ -285,4 +287,56 @@ async fn a_revoked_session_is_over_and_others_are_not() {
     assert_eq!(laptop.call("GET", ACCOUNT_PATH, Vec::new()).await.refusal(), ProblemKind::Unauthorized);
     laptop.session = Some(kept);
     assert_eq!(laptop.call("GET", ACCOUNT_PATH, Vec::new()).await.status, 200);
+}
+
+/// A PKCS#10 request, signed by the right key, that asks for more than a key: a CA, and somebody else's name.
+fn greedy_request(identity: &IdentityKey, name: &str) -> Vec<u8> {
+    // PKCS#8 of an Ed25519 seed (RFC 8410 §7).
+    let frame = hex::decode("302e020100300506032b657004220420").unwrap();
+    let pkcs8 = [frame.as_slice(), identity.seed()].concat();
+    let key = KeyPair::try_from(pkcs8).unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![SanType::URI(format!("tel:{name}").try_into().unwrap())];
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.serialize_request(&key).unwrap().der().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_for_a_ca_or_another_name_gets_an_ordinary_certificate_of_the_verified_number() {
+    let world = World::start(programs!());
+    let mut mallory = Actor::new(&world, "+41791232017").await;
+    let cookie: CodeResponse = mallory.ask_code().await.json();
+    let code = world.code_for("+41791232017").unwrap();
+    let blinded = mallory.blind(1);
+    let mut request = mallory.registration(cookie.cookie, code, &blinded);
+    request.certificate_request = Base64(greedy_request(&mallory.identity, "+41791239999"));
+    let account: RegistrationResponse = mallory.send_registration(&request).await.json();
+
+    let pem = |name: &str, der: &[u8]| {
+        let file = world.dir.path().join(name);
+        let convert =
+            openssl(&["x509", "-inform", "DER", "-in", &write(&file, der), "-out", &format!("{}.pem", file.display())]);
+        assert!(convert.status.success());
+        format!("{}.pem", file.display())
+    };
+    let leaf = pem("leaf", &account.certificate.0);
+    let ca = pem("ca", &mallory.info.ca_certificate.0);
+    let text = String::from_utf8(openssl(&["x509", "-noout", "-text", "-in", &leaf]).stdout).unwrap();
+    assert!(text.contains("+41791232017") && !text.contains("+41791239999"), "{text}");
+    assert!(text.contains("CA:FALSE") && !text.contains("CA:TRUE") && !text.contains("Certificate Sign"), "{text}");
+    let verified = openssl(&["verify", "-x509_strict", "-CAfile", &ca, &leaf]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let other = openssl(&["verify", "-x509_strict", "-CAfile", &leaf, &leaf]);
+    assert!(!other.status.success(), "a certificate that verifies against anything proves nothing");
+}
+
+fn write(file: &std::path::Path, bytes: &[u8]) -> String {
+    std::fs::write(file, bytes).unwrap();
+    file.display().to_string()
+}
+
+fn openssl(args: &[&str]) -> std::process::Output {
+    std::process::Command::new("openssl").args(args).output().expect("openssl is needed to check certificates")
 }

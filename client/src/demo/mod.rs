@@ -101,29 +101,29 @@ fn play(dir: &Path) -> Result<Expectations, Failure> {
 fn correspond(alice: &Person, bob: &Person, expect: &mut Expectations) -> Result<(), Failure> {
     println!("\nAlice has Bob's card, and nothing else of his.");
     let sent = alice.run(&["send", &bob.card, "Hello Bob, we met on Tuesday."])?;
-    expect.that(sent.json["status"] == "delivered", "the relay took Alice's message for a token");
+    expect.that(sent.at("/status") == "delivered", "the relay took Alice's message for a token");
     expect.that(alice.tokens_left()? == 4, "Alice has 4 tokens left");
 
     let inbox = bob.run(&["inbox"])?;
-    let message = &inbox.json["messages"][0];
-    expect.that(message["text"] == "Hello Bob, we met on Tuesday.", "Bob reads it");
-    expect
-        .that(message["from"] == alice.phone, "and sees Alice's verified number, which came inside the sealed message");
-    expect.that(message["folder"] == "requests", "as a request from a stranger, apart from his inbox");
+    expect.that(inbox.at("/messages/0/text") == "Hello Bob, we met on Tuesday.", "Bob reads it");
+    expect.that(
+        inbox.at("/messages/0/from") == alice.phone,
+        "and sees Alice's verified number, which came inside the sealed message",
+    );
+    expect.that(inbox.at("/messages/0/folder") == "requests", "as a request from a stranger, apart from his inbox");
 
     let early = alice.run(&["sync"])?;
-    expect.that(early.json["returned"] == 0, "Alice asks for her token: Bob has said nothing yet, so it stays out");
-    let id = message["id"].as_str().unwrap_or_default().to_owned();
+    expect.that(early.at("/returned") == 0, "Alice asks for her token: Bob has said nothing yet, so it stays out");
+    let id = inbox.at("/messages/0/id").as_str().unwrap_or_default().to_owned();
     let accepted = bob.run(&["accept", &id])?;
-    expect
-        .that(accepted.json["message"]["verdict_sent"] == true, "Bob accepts: his client tells the relay \"not spam\"");
+    expect.that(accepted.at("/message/verdict_sent") == true, "Bob accepts: his client tells the relay \"not spam\"");
     let synced = alice.run(&["sync"])?;
-    expect.that(synced.json["returned"] == 1, "Alice exchanges the released token, anonymously, for a fresh one");
+    expect.that(synced.at("/returned") == 1, "Alice exchanges the released token, anonymously, for a fresh one");
     expect.that(alice.tokens_left()? == 5, "Alice has 5 tokens again");
 
     alice.run(&["send", &bob.card, "And another thing."])?;
     let inbox = bob.run(&["inbox"])?;
-    let texts: Vec<_> = inbox.json["messages"].as_array().into_iter().flatten().map(|m| &m["text"]).collect();
+    let texts: Vec<_> = inbox.at("/messages").as_array().into_iter().flatten().filter_map(|m| m.get("text")).collect();
     expect.that(texts.iter().any(|text| *text == "And another thing."), "Alice writes again, and Bob reads it");
     Ok(())
 }
@@ -133,22 +133,21 @@ fn spam(mallory: &Person, bob: &Person, expect: &mut Expectations) -> Result<(),
     println!("\nMallory sells watches.");
     for i in 1..=5 {
         let sent = mallory.run(&["send", &bob.card, &format!("Cheap watches, offer {i}")])?;
-        expect.that(sent.json["status"] == "delivered", &format!("spam {i} goes through"));
+        expect.that(sent.at("/status") == "delivered", &format!("spam {i} goes through"));
         if i == 2 {
             let inbox = bob.run(&["inbox"])?;
-            let all = inbox.json["messages"].as_array().into_iter().flatten();
-            let spam: Vec<_> = all.filter(|m| m["from"] == mallory.phone).collect();
+            let all = inbox.at("/messages").as_array().into_iter().flatten();
+            let spam: Vec<_> = all.filter(|m| m.get("from").is_some_and(|from| *from == mallory.phone)).collect();
             expect.that(spam.len() == 2, "Bob sees two requests from Mallory's number");
-            let id = spam.first().and_then(|m| m["id"].as_str()).unwrap_or_default().to_owned();
+            let id = spam.first().and_then(|m| m.get("id")?.as_str()).unwrap_or_default().to_owned();
             let told = bob.run(&["spam", &id])?;
-            expect
-                .that(told.json["message"]["verdict"] == "spam", "he calls the first one spam, and ignores the second");
+            expect.that(told.at("/message/verdict") == "spam", "he calls the first one spam, and ignores the second");
         }
     }
     let sixth = mallory.run_to_any_end(&["send", &bob.card, "Cheap watches, offer 6"])?;
-    expect.that(sixth.exit == 7 && sixth.json["error"]["code"] == "no-token", "the sixth is refused: no token left");
+    expect.that(sixth.exit == 7 && sixth.at("/error/code") == "no-token", "the sixth is refused: no token left");
     let synced = mallory.run(&["sync"])?;
-    expect.that(synced.json["returned"] == 0, "none comes back: spam and silence are the same to Mallory");
+    expect.that(synced.at("/returned") == 0, "none comes back: spam and silence are the same to Mallory");
     expect.that(mallory.tokens_left()? == 0, "Mallory has 0 tokens, and no way to more with this number");
     Ok(())
 }

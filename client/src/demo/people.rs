@@ -13,7 +13,14 @@ pub(super) struct Ran {
     /// Its exit code.
     pub(super) exit: i32,
     /// The document it printed.
-    pub(super) json: Value,
+    json: Value,
+}
+
+impl Ran {
+    /// The value at a JSON pointer (RFC 6901); null if there is none.
+    pub(super) fn at(&self, pointer: &str) -> &Value {
+        self.json.pointer(pointer).unwrap_or(&Value::Null)
+    }
 }
 
 /// Somebody who has registered.
@@ -46,8 +53,8 @@ impl Person {
         person.run(&["register", phone, "--issuer", &servers.issuer_url])?;
         let code = servers.code_for(phone)?;
         let verified = person.run(&["verify", &code])?;
-        expect.that(verified.json["tokens_left"] == 5, "five tokens, signed blindly");
-        person.card = verified.json["card"].as_str().unwrap_or_default().to_owned();
+        expect.that(verified.at("/tokens_left") == 5, "five tokens, signed blindly");
+        person.card = verified.at("/card").as_str().unwrap_or_default().to_owned();
         person.run_quietly(&["settings", "--release-delay", "0", "--exchange-interval", "0"])?;
         Ok(person)
     }
@@ -92,7 +99,7 @@ impl Person {
     /// The signature screen's first number.
     pub(super) fn tokens_left(&self) -> Result<u64, Failure> {
         let screen = self.run_quietly(&["tokens"])?;
-        screen.json["left"].as_u64().ok_or_else(|| Failure::new("reading the tokens", "no number"))
+        screen.at("/left").as_u64().ok_or_else(|| Failure::new("reading the tokens", "no number"))
     }
 }
 

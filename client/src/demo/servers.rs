@@ -82,8 +82,8 @@ impl Servers {
         let what = "reading the text with the code";
         let texts = std::fs::read_to_string(self.issuer_dir.join("texts.log")).map_err(|e| Failure::new(what, e))?;
         let text = texts.lines().rev().find(|line| line.contains(phone));
-        let parts = text.into_iter().flat_map(|line| line.split(|c: char| !c.is_ascii_digit()));
-        let code = parts.filter(|part| part.len() == 6).next_back();
+        let mut parts = text.into_iter().flat_map(|line| line.split(|c: char| !c.is_ascii_digit()));
+        let code = parts.rfind(|part| part.len() == 6);
         code.map(str::to_owned).ok_or_else(|| Failure::new(what, "no code in it"))
     }
 
