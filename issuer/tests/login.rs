@@ -198,6 +198,20 @@ async fn a_password_of_before_registering_again_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_number_that_registers_again_while_its_old_password_is_checked_gets_no_session_for_it() {
+    let world = World::new().await;
+    let alice = Person::new(&world, 1);
+    alice.register(&world, 0).await;
+    let proof = alice.proof(&world, &alice.password).await;
+    // Plays another process that registers the number between the proof and the session.
+    let again =
+        "create trigger again before insert on sessions begin update accounts set registered = registered + 1; end";
+    world.database().execute_batch(again).unwrap();
+    assert_eq!(world.post(LOGIN_PATH, &proof).await.problem(), ProblemKind::LoginRefused);
+    assert_eq!(world.query("select count(*) from sessions"), 0);
+}
+
+#[tokio::test]
 async fn a_label_is_up_to_64_bytes_of_printable_text() {
     let world = World::new().await;
     let alice = Person::new(&world, 1);

@@ -296,6 +296,22 @@ async fn blinded_messages_must_be_at_most_five_all_different_in_range_and_for_th
 }
 
 #[tokio::test]
+async fn a_key_that_stops_signing_while_an_account_is_made_signs_nothing_for_it() {
+    let world = World::new().await;
+    let request = prepared(&world, &Person::new(&world, 1), 5).await;
+    // Plays another process that rotates between the signing and the transaction.
+    let rotate = "create trigger rotate before insert on accounts begin update token_keys set state = 'retiring'; end";
+    world.database().execute_batch(rotate).unwrap();
+    assert_eq!(refusal(&world, &request).await, ProblemKind::KeyNotActive);
+    for table in ["accounts", "issuances", "registrations", "key_counters"] {
+        assert_eq!(world.query(&format!("select count(*) from {table}")), 0, "{table}");
+    }
+    // The same request goes through once its key signs; nothing of the first try is in its way.
+    world.database().execute_batch("drop trigger rotate").unwrap();
+    assert_eq!(world.post(REGISTRATION_PATH, &request).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_number_that_registers_again_gets_a_new_identity_and_no_new_tokens() {
     let world = World::new().await;
     let alice = Person::new(&world, 1);

@@ -186,7 +186,7 @@ pub async fn rotate(issuer: &Arc<Issuer>, overlap_seconds: u64) -> Result<TokenK
                     if live.len() >= MAX_LIVE_KEYS {
                         return Err(Refusal::Failed("too many token keys are live: wait for some to retire"));
                     }
-                    if live.iter().any(|row| row.key_id.0.last() == id.0.last()) {
+                    if is_taken(&live, &id) {
                         return Ok(false);
                     }
                     db::keys::succeed(tx, &id, sealed, key.public().spki(), now, not_after).await?;
@@ -198,6 +198,11 @@ pub async fn rotate(issuer: &Arc<Issuer>, overlap_seconds: u64) -> Result<TokenK
             return Ok(id);
         }
     }
+}
+
+/// Whether a live key has the same truncated id, which is all that a token request carries (RFC 9578 §6.1).
+fn is_taken(live: &[KeyRow], id: &TokenKeyId) -> bool {
+    live.iter().any(|row| row.key_id.0.last() == id.0.last())
 }
 
 /// Erases keys whose time is over and what they signed; the counters stay. They were refused from that moment on anyway.
@@ -247,4 +252,22 @@ pub async fn can_sign(issuer: &Arc<Issuer>) -> Result<bool, Refusal> {
 /// The key that signs.
 pub(crate) async fn active(tx: &mut Tx<'_>, now: Timestamp) -> Result<Option<KeyRow>, Refusal> {
     Ok(db::keys::live(tx, now).await?.into_iter().find(|row| row.state == KeyState::Active))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_truncated_id_is_taken_by_any_live_key_that_ends_in_the_same_byte() {
+        let row = |last: u8, state| {
+            let mut key_id = TokenKeyId([7; 32]);
+            key_id.0[31] = last;
+            KeyRow { key_id, state, spki: Vec::new(), not_after: None }
+        };
+        let live = [row(1, KeyState::Active), row(2, KeyState::Retiring)];
+        let id = |last: u8| TokenKeyId([last; 32]);
+        assert!(is_taken(&live, &id(1)) && is_taken(&live, &id(2)));
+        assert!(!is_taken(&live, &id(7)) && !is_taken(&[], &id(1)));
+    }
 }

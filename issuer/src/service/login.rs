@@ -131,13 +131,14 @@ async fn open_session(
         .db
         .run("open a session", |tx| {
             Box::pin(async move {
+                db::sessions::delete_beyond(tx, new.account, keep.saturating_sub(1)).await?;
+                db::sessions::insert(tx, new).await?;
+                attempts::give_back_each(tx, counters).await?;
                 let row = db::register::find(tx, new.account).await?;
                 if row.is_none_or(|row| row.registered != registered) {
                     return Err(ProblemKind::LoginRefused.into());
                 }
-                db::sessions::delete_beyond(tx, new.account, keep.saturating_sub(1)).await?;
-                db::sessions::insert(tx, new).await?;
-                attempts::give_back_each(tx, counters).await
+                Ok(())
             })
         })
         .await
