@@ -108,7 +108,7 @@ pub(crate) fn hkdf_extract(salt: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 3
 }
 
 /// HKDF-SHA-256, expand step for 32 bytes (RFC 5869 §2.3), with the parts of `info` put together.
-#[expect(clippy::expect_used, reason = "32 bytes in, 32 bytes out: both are lengths that the crate takes, whoever calls")]
+#[expect(clippy::expect_used, reason = "32 bytes in and out: lengths that the crate takes, whoever calls")]
 pub(crate) fn hkdf_expand(prk: &[u8; 32], info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut okm = Zeroizing::new([0; 32]);
     let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("a 32-byte key");
