@@ -9,6 +9,7 @@ pub mod http;
 pub mod invariants;
 pub mod person;
 pub mod requests;
+pub mod socks;
 pub mod world;
 
 pub use actor::Actor;

@@ -1,11 +1,14 @@
 //! People with the `postern` command against real servers: the demo, the main flow, and the main flow while everything falls over.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postern_tests::{Person, World, invariants, programs};
+use postern_protocol::card::CardLink;
+use postern_tests::socks::Socks;
+use postern_tests::{Actor, Person, World, invariants, programs};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -153,4 +156,55 @@ fn the_client_finishes_the_main_flow_though_servers_and_the_client_itself_are_ki
     assert_eq!((&screen["left"], &screen["sending"]), (&5.into(), &0.into()), "{screen}");
     invariants::assert_hold(&world);
     world.assert_healthy();
+}
+
+#[test]
+fn anonymous_requests_take_a_circuit_each_and_authenticated_ones_none() {
+    let world = World::start(programs!());
+    let socks = Socks::start();
+    let mut alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236008");
+    let bob = Person::new(&world.programs, world.dir.path(), "bob", "+41791236009");
+    alice.options = vec!["--proxy".into(), socks.url.clone()];
+    alice.register(&world);
+    bob.register(&world);
+    let issuer = world.issuer_url.trim_start_matches("http://");
+    let relay = world.relay_url.trim_start_matches("http://");
+    // Registering and logging in are authenticated; but the keys are asked for by nobody, or they could be marked for somebody.
+    let registered = socks.circuits();
+    assert!(registered.len() == 1 && registered[0].to == issuer, "{registered:?}");
+
+    alice.ok(&["send", &bob.card(), "hello"]);
+    let sent = socks.circuits();
+    assert_eq!(sent.len() - registered.len(), 2, "the card, and the message: {sent:?}");
+    bob.ok(&["accept", bob.messages()[0]["id"].as_str().unwrap()]);
+    assert_eq!(alice.ok(&["sync"])["returned"], 1);
+    let circuits = socks.circuits();
+    let later: Vec<_> = circuits[sent.len()..].iter().map(|c| c.to.as_str()).collect();
+    assert_eq!(later, [issuer, relay], "the keys again, and the exchange");
+    let names: BTreeSet<_> = circuits.iter().map(|c| c.credentials.clone()).collect();
+    assert_eq!(names.len(), circuits.len(), "two requests shared a circuit");
+    // Reading her own mail shows the mailbox anyway: it does not go through the proxy.
+    alice.messages();
+    assert_eq!(socks.circuits().len(), circuits.len());
+}
+
+#[test]
+fn what_cannot_be_read_is_shown_as_junk_and_its_token_can_be_burnt() {
+    let world = World::start(programs!());
+    let bob = Person::new(&world.programs, world.dir.path(), "bob", "+41791236010");
+    bob.register(&world);
+    let link: CardLink = bob.card().parse().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut mallory = Actor::ready(&world, "+41791236011").await;
+        // Well-formed for the relay, but sealed to a key that is not Bob's.
+        let envelope = mallory.envelope(&link.mailbox, "not for Bob");
+        assert_eq!(mallory.send(&link.mailbox, &mallory.tokens[0].token, &envelope).await.status, 201);
+    });
+    assert!(bob.messages().is_empty());
+    let junk = bob.ok(&["inbox", "--junk"])["messages"].as_array().unwrap().clone();
+    assert_eq!((junk.len(), &junk[0]["folder"]), (1, &"junk".into()));
+    assert!(junk[0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+    bob.ok(&["spam", junk[0]["id"].as_str().unwrap()]);
+    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from ledger where state = 'burnt'"), 1);
 }
