@@ -11,7 +11,9 @@ use rand_core::{TryCryptoRng, TryRng};
 use rsa::pkcs1::EncodeRsaPrivateKey;
 use rsa::{BoxedUint, RsaPrivateKey};
 use serde_json::Value;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::pending::BlindingInverse;
 use super::*;
 
 /// Made once: generating a key takes tens of milliseconds.
