@@ -155,6 +155,15 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         })
     }
 
+    /// Learns how long the relay keeps messages now: sealing keys must outlive it.
+    pub(crate) async fn refresh_retention(&mut self, account: &Account) -> Result<()> {
+        let retention_seconds = self.own_relay_info(&account.relay).await?.retention_seconds;
+        self.profile.tx(&mut self.rng, |t| match t.get::<AccountRecord>("")? {
+            Some(record) => t.put("", &AccountRecord { retention_seconds, ..record }),
+            None => Ok(()),
+        })
+    }
+
     /// All sealing keys that a message may be sealed to, the current one first.
     pub(crate) fn sealing_keys(&self) -> Result<Vec<SealingKey>> {
         let mut keys = self.profile.list::<SealingKeyRecord>()?;
@@ -214,4 +223,23 @@ fn draw_card(
         signature: Signature([0; 64]),
     };
     sign_card(&account.identity, card)
+}
+
+/// Cards as forgers make them.
+#[cfg(test)]
+impl crate::testing::Person {
+    pub(crate) fn replace_card(&mut self, change: impl FnOnce(Card) -> Card) -> Result<()> {
+        let identity = self.account()?.identity;
+        let card = sign_card(&identity, change(self.own_card()?))?;
+        self.profile.tx(&mut self.rng, |t| t.put("", &OwnCard::new(&card)?))
+    }
+
+    pub(crate) fn replace_certificate(&mut self, certificate: Vec<u8>) -> Result<()> {
+        self.replace_card(|card| Card { certificate, ..card })
+    }
+
+    pub(crate) fn sealed_card(&mut self) -> Result<Vec<u8>> {
+        let card = self.own_card()?;
+        seal_card(&mut self.rng, &card).map_err(|_| Error::Internal("the card does not fit its seal"))
+    }
 }

@@ -58,8 +58,8 @@ impl ContactRecord {
     }
 }
 
-/// Somebody, for the screen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Somebody, for the screen. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Contact {
     /// The first letters of the identity key, hex.
     pub id: String,
@@ -69,6 +69,12 @@ pub struct Contact {
     pub standing: Standing,
     /// Known since, Unix seconds.
     pub since: u64,
+}
+
+impl std::fmt::Debug for Contact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contact").field("standing", &self.standing).finish_non_exhaustive()
+    }
 }
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {

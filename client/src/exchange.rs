@@ -249,3 +249,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.profile.get::<TokenRecord>(serial)?.ok_or(Error::NotFound("token"))
     }
 }
+
+#[cfg(test)]
+#[path = "exchange/tests.rs"]
+mod tests;

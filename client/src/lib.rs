@@ -44,6 +44,8 @@ pub mod secret;
 pub mod send;
 pub mod settings;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod verdict;
 

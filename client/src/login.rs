@@ -41,7 +41,7 @@ impl Record for SessionRecord {
 
 /// The mailbox JWT, until it ends.
 #[derive(Clone, Serialize, Deserialize)]
-struct JwtRecord {
+pub(crate) struct JwtRecord {
     jwt: SecretText,
     expires: u64,
 }

@@ -9,6 +9,8 @@
 //! The relay learns that somebody wrote to this mailbox. A reply to a contact costs a token as well in this version: reply credentials
 //! come later.
 
+use std::fmt;
+
 use postern_credentials::envelope;
 use postern_protocol::card::{Card, CardLink};
 use postern_protocol::ids::{Base64, ChallengeDigest, MailboxId, SigningPublicKey};
@@ -31,13 +33,22 @@ use crate::profile::Record;
 use crate::secret::SecretText;
 use crate::tokens::{TokenRecord, TokenState};
 
-/// To whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// To whom. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// Whoever the link names.
     Link(CardLink),
     /// A contact: number, or the first letters of the id.
     Contact(String),
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Link(_) => "Target::Link(..)",
+            Self::Contact(_) => "Target::Contact(..)",
+        })
+    }
 }
 
 impl std::str::FromStr for Target {
@@ -89,8 +100,7 @@ pub enum Delivery {
     Queued(Error),
 }
 
-/// A message that was taken on.
-#[derive(Debug)]
+/// A message that was taken on. `Debug` shows no number.
 pub struct Sent {
     /// Its id, hex; the recipient's relay calls it the same.
     pub id: String,
@@ -102,6 +112,13 @@ pub struct Sent {
     pub tokens_left: usize,
     /// The recipient has written before: this was a reply, which will cost no token in a later version.
     pub to_contact: bool,
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delivery, tokens_left, .. } = self;
+        f.debug_struct("Sent").field("delivery", delivery).field("tokens_left", tokens_left).finish_non_exhaustive()
+    }
 }
 
 /// Everything that was decided about a message before it is stored.
@@ -314,3 +331,7 @@ fn sealing_error(error: envelope::SealError) -> Error {
         envelope::SealError::BadKey => Error::CardInvalid("its sealing key is not sound".to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "send/tests.rs"]
+mod tests;

@@ -1,5 +1,9 @@
-//! Everything that waits for its time: unconfirmed messages, verdicts, questions after tokens, new mail, new keys. Every command that
-//! uses the network runs it; `postern sync --watch` runs it until stopped.
+//! Everything that waits for its time: unconfirmed messages, verdicts, questions after tokens, new mail, new keys. `postern inbox` and
+//! `postern sync` run it; `postern sync --watch` runs it until stopped.
+//!
+//! One round uses both channels within seconds, so servers that compare their clocks can guess who asked for a token. `--watch` is the
+//! better way: the mailbox is listened to all the time there, and questions come at random moments of their own. `postern send` uses
+//! the anonymous channel alone for that reason.
 
 use std::time::Duration;
 
@@ -54,25 +58,29 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             Ok(fetched) => {
                 report.fetched = fetched;
                 // Only now: what waited in the mailbox may have needed the oldest fallback key.
-                self.rotate_keys(&account)?;
+                if self.rotate_keys(&account)?
+                    && let Err(error) = self.refresh_retention(&account).await
+                {
+                    report.note(error)?;
+                }
                 match self.publish_card(&account).await {
                     Ok(published) => report.card_published = published,
-                    Err(error) => report.failures.push(serious(error)?),
+                    Err(error) => report.note(error)?,
                 }
             }
-            Err(error) => report.failures.push(serious(error)?),
+            Err(error) => report.note(error)?,
         }
         // Verdicts on what has just come may be due at once.
         self.tell_due(&mut report).await?;
         Ok(report)
     }
 
-    /// The part of a round that other commands run on the way: what must go out.
+    /// What must go out: messages, then verdicts.
     async fn send_due(&mut self, report: &mut SyncReport) -> Result<()> {
         let (delivered, failed) = self.retry_outgoing().await?;
         report.delivered = delivered;
         for error in failed {
-            report.failures.push(serious(error)?);
+            report.note(error)?;
         }
         self.tell_due(report).await
     }
@@ -80,7 +88,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     async fn tell_due(&mut self, report: &mut SyncReport) -> Result<()> {
         match self.run_outbox().await {
             Ok(told) => report.verdicts += told,
-            Err(error) => report.failures.push(serious(error)?),
+            Err(error) => report.note(error)?,
         }
         Ok(())
     }
@@ -89,14 +97,14 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if !self.has_anonymous_way()? {
             // Who only reads needs no anonymous way; who waits for tokens is told.
             if self.next_question()?.is_some_and(|at| at <= self.now()) {
-                report.failures.push(Error::NotAnonymous { host: "the relay".to_owned() });
+                report.note(Error::NotAnonymous { host: "the relay".to_owned() })?;
             }
             return Ok(());
         }
         if self.keys_due()?
             && let Err(error) = self.refresh_keys().await
         {
-            report.failures.push(serious(error)?);
+            report.note(error)?;
         }
         let run = self.run_exchanges().await?;
         let count = |what: Exchanged| run.done.iter().filter(|done| **done == what).count();
@@ -104,19 +112,18 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         report.renewed = count(Exchanged::Renewed);
         report.lost = count(Exchanged::Lost);
         if let Some(error) = run.failed {
-            report.failures.push(serious(error)?);
+            report.note(error)?;
         }
         Ok(())
     }
 
-    /// Sends what is due without fetching: messages, verdicts, questions after tokens.
+    /// Asks for the tokens that are due, and nothing else: all anonymous, so that no login at the same moment names who asks.
     ///
     /// # Errors
     /// As [`Self::sync`].
-    pub async fn catch_up(&mut self) -> Result<SyncReport> {
+    pub async fn ask_for_tokens(&mut self) -> Result<SyncReport> {
         self.account()?;
         let mut report = SyncReport::default();
-        self.send_due(&mut report).await?;
         self.exchange_due(&mut report).await?;
         Ok(report)
     }
@@ -154,11 +161,20 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     }
 }
 
-/// What no other part of the round can mend is handed up; the rest goes into the report.
-fn serious(error: Error) -> Result<Error> {
-    match error {
-        Error::ProfileDamaged(_) | Error::ProfileRolledBack | Error::Storage(_) | Error::PinChanged(_) => Err(error),
-        other => Ok(other),
+impl SyncReport {
+    /// Notes a failure, each once; what no other part of the round can mend is handed up instead.
+    fn note(&mut self, error: Error) -> Result<()> {
+        match error {
+            Error::ProfileDamaged(_) | Error::ProfileRolledBack | Error::Storage(_) | Error::PinChanged(_) => {
+                Err(error)
+            }
+            other => {
+                if !self.failures.iter().any(|known| known.to_string() == other.to_string()) {
+                    self.failures.push(other);
+                }
+                Ok(())
+            }
+        }
     }
 }
 

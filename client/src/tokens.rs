@@ -7,6 +7,8 @@
 //! unspent, of a retiring key ──exchange sent──▶ exchanging ──▶ a fresh unspent one
 //! ```
 
+use std::fmt;
+
 use postern_credentials::blind_token::{challenge_digest, nullifier};
 use postern_protocol::ids::{ChallengeDigest, MailboxId, Nullifier, RefundSecret};
 use postern_protocol::time::Clock;
@@ -24,8 +26,8 @@ use crate::secret::SecretBytes;
 /// How many answered tokens are remembered for the screen.
 const MOST_ANSWERED: usize = 100;
 
-/// Where a token stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a token stands. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum TokenState {
     /// To be spent.
@@ -48,7 +50,18 @@ pub enum TokenState {
     Exchanging,
 }
 
-/// A token's row; its key is [`TokenRecord::serial`].
+impl fmt::Debug for TokenState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unspent { .. } => "Unspent",
+            Self::Sending => "Sending",
+            Self::Out { .. } => "Out",
+            Self::Exchanging => "Exchanging",
+        })
+    }
+}
+
+/// A token's row; its key is the serial.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TokenRecord {
     token: SecretBytes,
@@ -93,8 +106,8 @@ impl TokenRecord {
     }
 }
 
-/// A token that is through, for the screen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A token that is through, for the screen. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
     /// On whom it was spent; absent if it was exchanged unspent.
     pub to: Option<String>,
@@ -126,8 +139,8 @@ pub enum TokenOutcome {
     NotAccepted,
 }
 
-/// A token that is out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A token that is out. `Debug` shows no number.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct OutToken {
     /// On whom it was spent.
     pub to: String,
@@ -137,6 +150,18 @@ pub struct OutToken {
     pub next_check: Option<u64>,
     /// How often it was asked.
     pub checks: u32,
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answered").field("outcome", &self.outcome).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OutToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutToken").field("checks", &self.checks).finish_non_exhaustive()
+    }
 }
 
 /// The signature screen.

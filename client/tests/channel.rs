@@ -1,4 +1,5 @@
 //! The two channels, over real sockets: what is refused, and that every anonymous request has a circuit of its own.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in tests a panic is the report")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,5 @@
 //! The profile on disk: what it gives away, and what it notices.
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the report")]
 
 use std::path::Path;
 use std::time::Duration;

@@ -89,7 +89,7 @@ impl Servers {
 
     /// Initialises and starts both in `dir`.
     pub(super) fn start(programs: &Programs, dir: &Path) -> Result<Self, Failure> {
-        let (issuer_port, relay_port) = (free_port()?, free_port()?);
+        let [issuer_port, relay_port] = free_ports()?;
         let issuer_url = format!("http://127.0.0.1:{issuer_port}");
         let relay_url = format!("http://127.0.0.1:{relay_port}");
         let (issuer_dir, relay_dir) = (dir.join("issuer"), dir.join("relay"));
@@ -130,9 +130,15 @@ impl Servers {
     }
 }
 
-fn free_port() -> Result<u16, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| Failure::new("finding a free port", e))?;
-    Ok(listener.local_addr().map_err(|e| Failure::new("finding a free port", e))?.port())
+/// Two ports that nobody listens on, below the range that outgoing connections take theirs from.
+fn free_ports() -> Result<[u16; 2], Failure> {
+    let start = std::process::id().wrapping_mul(61);
+    let ports = (0..1000).filter_map(|n| u16::try_from(10_000 + start.wrapping_add(n) % 20_000).ok());
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    match (free.next(), free.next()) {
+        (Some(a), Some(b)) => Ok([a, b]),
+        _ => Err(Failure::new("finding free ports", "all are taken")),
+    }
 }
 
 /// Runs `init` and returns the public key that it prints as JSON.

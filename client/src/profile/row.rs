@@ -81,7 +81,7 @@ fn sealed(db: &Connection, id: &[u8; 32]) -> Result<Vec<u8>> {
     found.ok_or(Error::ProfileDamaged("a row is missing"))
 }
 
-/// An open transaction; dropped without [`Tx::commit`] it leaves nothing behind.
+/// An open transaction; dropped without a commit it leaves nothing behind.
 pub struct Tx<'a> {
     db: Transaction<'a>,
     keys: &'a RowKeys,

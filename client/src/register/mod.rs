@@ -361,3 +361,6 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ pub enum Stage {
 pub(crate) struct AccountRecord {
     pub(crate) stage: Stage,
     pub(crate) phone: PhoneNumber,
-    pub(super) identity_seed: SecretBytes,
+    pub(crate) identity_seed: SecretBytes,
     pub(crate) certificate: Option<Base64>,
     pub(crate) relay: Option<RelayEntry>,
     pub(crate) mailbox: Option<MailboxId>,
