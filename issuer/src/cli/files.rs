@@ -79,7 +79,7 @@ listen = {listen}
 # Under which clients and relays reach it; TLS is the business of a proxy in front.
 url = {url}
 database = {database}
-# The root secret: whoever has it is this issuer, and without it the database is worth nothing. Keep a copy offline.
+# The root secret: whoever has it is this issuer, and without it logins and keys in the database cannot be read. Keep a copy offline.
 secret_key_file = "secret.key"
 ca_certificate_file = "ca.pem"
 
