@@ -44,8 +44,13 @@ impl Db {
     /// The closure may run several times (the engine can ask for a retry) and so must have no effect but on `tx`. It may
     /// borrow from its surroundings.
     ///
-    /// ```ignore
-    /// db.run("take a token", |tx| Box::pin(async move { tx.execute(TAKE, &[key.into()]).await })).await?;
+    /// ```no_run
+    /// # async fn example(db: &postern_store::Db, key: [u8; 32]) -> Result<(), postern_store::StoreError> {
+    /// const TAKE: &str = "insert into spent (key) values ($1) on conflict do nothing";
+    /// let taken = db.run("take", |tx| Box::pin(async move { tx.execute(TAKE, &[key.into()]).await })).await? == 1;
+    /// # let _: bool = taken;
+    /// # Ok(())
+    /// # }
     /// ```
     ///
     /// # Errors

@@ -67,7 +67,8 @@ impl Programs {
 
 fn build(cargo: &OsStr, manifest: &Path, dir: &Path) -> Result<(), Failure> {
     let mut command = Command::new(cargo);
-    command.current_dir(manifest).args(["build", "--quiet", "--workspace", "--bins"]);
+    command.current_dir(manifest).args(["build", "--quiet", "--workspace"]);
+    command.args(["--bin", "postern-issuer", "--bin", "postern-relay"]);
     if dir.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }
