@@ -5,8 +5,8 @@
 //!
 //! Start with the module of the thing you look for; each says who plays which role and what nobody can learn:
 //! [`blind_token`] (the stamps), [`phone_code`] and [`certificate`] (registration), [`login_chain`], [`session`] and [`jwt`]
-//! (login), [`relay_call`] (relay ↔ issuer), [`envelope`] and [`card`] (messages). [`secrets`], [`seal`] and [`identity`]
-//! carry the rest.
+//! (login), [`relay_call`] (relay ↔ issuer), [`envelope`], [`card`] and [`reply_credential`] (messages). [`secrets`],
+//! [`seal`] and [`identity`] carry the rest.
 //!
 //! Every hash, tag and signature begins with a versioned label of its own and covers length-prefixed fields, so that
 //! nothing made for one purpose can be read as something else.
@@ -21,6 +21,7 @@ pub mod jwt;
 pub mod login_chain;
 pub mod phone_code;
 pub mod relay_call;
+pub mod reply_credential;
 pub mod seal;
 pub mod secrets;
 pub mod session;
