@@ -81,7 +81,9 @@ async fn key_rotation_keeps_old_tokens_good_and_lets_unspent_ones_be_exchanged()
     assert_eq!(alice.send_exchange(&request).await.refusal(), ProblemKind::NotReleased);
 
     world.issuer.command(&["rotate-keys"]);
-    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    // The relay hears of it by asking. Until then the token is one of the active key.
+    let heard = async { while alice.send_exchange(&request).await.refusal() == ProblemKind::NotReleased {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), heard).await.expect("the relay hears of a rotation");
     assert_eq!(alice.send_exchange(&request).await.refusal(), ProblemKind::KeyNotActive);
     alice.refresh_key().await;
     let fresh = alice.exchange(&old).await;
