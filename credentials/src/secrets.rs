@@ -5,6 +5,7 @@ use std::fmt;
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+pub use crate::transcript::hmac_sha256;
 use crate::transcript::{hkdf_expand, hkdf_extract};
 
 /// 32 random bytes. Zeroised on drop, silent in `Debug`.

@@ -69,7 +69,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// HMAC-SHA-256 (RFC 2104) of the parts put together. A 32-byte key needs no length check, so nothing can fail.
-pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut block = [0u8; 64];
     if let Some(head) = block.first_chunk_mut() {
         *head = *key;

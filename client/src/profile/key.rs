@@ -3,12 +3,10 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use hmac::{Hmac, KeyInit, Mac};
 use postern_credentials::seal::SealKey;
-use postern_credentials::secrets::RootSecret;
-use sha2::Sha256;
+use postern_credentials::secrets::{RootSecret, hmac_sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
@@ -102,12 +100,12 @@ impl RowKeys {
     /// The name of a row: nothing about kind or key can be read off it.
     pub(super) fn row_id(&self, kind: &str, key: &str) -> [u8; 32] {
         // NUL does not occur in kinds, so the two fields cannot run into each other.
-        hmac(&self.id, &[kind.as_bytes(), b"\0", key.as_bytes()])
+        hmac_sha256(&self.id, &[kind.as_bytes(), b"\0", key.as_bytes()])
     }
 
     /// What one row contributes to the set hash.
     pub(super) fn row_tag(&self, id: &[u8; 32], sealed: &[u8]) -> [u8; 32] {
-        hmac(&self.set, &[id, sealed])
+        hmac_sha256(&self.set, &[id, sealed])
     }
 }
 
@@ -124,21 +122,7 @@ fn root(password: &str, salt: &[u8; SALT_LEN], kdf: KdfParams) -> Result<RootSec
 fn header_tag(root: &RootSecret, header: &Header) -> [u8; 32] {
     let kdf = &header.kdf;
     let numbers = [header.version, kdf.memory_kib, kdf.passes, kdf.lanes].map(u32::to_be_bytes);
-    hmac(&root.derive("profile/header"), &[&header.salt, numbers.as_flattened()])
-}
-
-/// HMAC-SHA-256 (RFC 2104) of the parts put together.
-pub(super) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    let mut block = [0u8; 64];
-    if let Some(head) = block.first_chunk_mut() {
-        *head = *key;
-    }
-    let mut mac = Hmac::<Sha256>::new(&block.into());
-    block.zeroize();
-    for part in parts {
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
+    hmac_sha256(&root.derive("profile/header"), &[&header.salt, numbers.as_flattened()])
 }
 
 #[cfg(test)]
