@@ -82,8 +82,8 @@ use std::fmt;
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, MultiscalarMul, VartimeMultiscalarMul};
-use postern_protocol::ids::MailboxId;
-use sha2::{Digest, Sha512};
+use postern_protocol::ids::{MailboxId, MessageId};
+use sha2::{Digest, Sha256, Sha512};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 mod member;
@@ -148,6 +148,11 @@ pub fn envelope_digest(envelope: &[u8]) -> [u8; 64] {
     Sha512::digest(envelope).into()
 }
 
+/// A relay as contexts name it: `SHA-256("postern/relay-id/v1" ‖ name)`, 32 bytes. The name is the one in its token challenge.
+pub fn relay_id(name: &str) -> [u8; 32] {
+    Sha256::new_with_prefix(b"postern/relay-id/v1").chain_update(name).finalize().into()
+}
+
 /// What one pair `(y0, y1)` is for: 32 + 4 + 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyPeriod {
@@ -179,6 +184,15 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
+    /// The name at the relay of the message that came in by this nullifier: `SHA-256("postern/reply-message/v1" ‖ context ‖
+    /// nullifier)`. The same whether the sender was struck or not, and nobody learns more from it than from the nullifier.
+    pub fn message_id(&self, nullifier: ReplyNullifier) -> MessageId {
+        let hash = Sha256::new_with_prefix(b"postern/reply-message/v1").chain_update(self.relay);
+        let hash = hash.chain_update(self.of.mailbox.0).chain_update(self.of.key_version.to_be_bytes());
+        let hash = hash.chain_update(self.of.period.to_be_bytes()).chain_update(self.epoch.to_be_bytes());
+        MessageId(hash.chain_update(nullifier.0).finalize().into())
+    }
+
     /// `P`, to which every nullifier of this context is a multiple: nobody knows its logarithm to any other.
     fn nullifier_base(&self) -> RistrettoPoint {
         Hash::new("nullifier-base").context(self).group()

@@ -168,7 +168,7 @@ public_bytes!(
 );
 public_bytes!(
     /// A message in a mailbox. For a cold send it equals the token's [`Nullifier`], so that a retry has the same name
-    /// and a release finds its ledger row by primary key.
+    /// and a release finds its ledger row by primary key; for a reply it is a hash of mailbox, epoch and reply nullifier.
     MessageId, 32
 );
 public_bytes!(
@@ -226,6 +226,15 @@ secret_bytes!(
 secret_bytes!(
     /// The secret `r` behind a token's nonce: who shows it may exchange the token (design §2).
     RefundSecret, 32
+);
+
+secret_bytes!(
+    /// A group secret in its stored form, version ‖ root, 33 bytes: what the relay checks replies with (design §3).
+    GroupSecretBytes, 33
+);
+secret_bytes!(
+    /// A member secret in its stored form, version ‖ seed, 33 bytes: who has it recognises that contact's replies.
+    MemberSecretBytes, 33
 );
 
 /// Any number of bytes, as base64url in JSON. `Debug` prints the length only.

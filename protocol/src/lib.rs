@@ -4,7 +4,7 @@
 //! structures of RFC 9577 and RFC 9578, the JSON bodies of both servers, problem documents, and the path of every endpoint.
 //! **May call** nothing local. No cryptography (digests are computed in `postern-credentials`), no I/O, no SQL, no async.
 //!
-//! The same few words name a file in every crate: `register`, `login`, `tokens`, `send`, `release`. Start there.
+//! The same few words name a file in every crate: `register`, `login`, `tokens`, `send`, `reply`, `release`. Start there.
 //! How to add an endpoint: put its path into the file of its word, its body types beside it, then a handler of
 //! the same name in the server, and a row in `docs/protocol.md`.
 
@@ -17,6 +17,7 @@ pub mod login;
 pub mod problem;
 pub mod register;
 pub mod release;
+pub mod reply;
 pub mod send;
 pub mod time;
 pub mod tokens;

@@ -90,6 +90,16 @@ kinds! {
     TokenInvalid = "token-invalid", 401, "The token is not valid here.";
     /// The token was spent on another message.
     TokenAttached = "token-attached", 409, "This token is attached to another message.";
+    /// Not a presentation of this mailbox's group, or of a key that the relay has not.
+    ReplyInvalid = "reply-invalid", 401, "The reply credential is not valid here.";
+    /// The slot was used for another message in this epoch.
+    ReplyUsed = "reply-used", 409, "This reply credential was used for another message.";
+    /// The epoch is over, or has not begun; see `retry-after`.
+    ReplyEpoch = "reply-epoch", 403, "This reply credential is for another time.";
+    /// This version of the reply key has another secret.
+    ReplyKeyConflict = "reply-key-conflict", 409, "This version of the reply key is taken.";
+    /// The relay keeps no more strikes for a mailbox.
+    StrikeLimit = "strike-limit", 403, "The relay keeps no more strikes for this mailbox.";
     /// No mailbox has this id.
     MailboxUnknown = "mailbox-unknown", 404, "There is no such mailbox.";
     /// The mailbox holds as much as it may; see `retry-after`.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Base64, MailboxId, MessageId, SigningPublicKey};
+use crate::reply::ReplyPolicy;
 
 /// `GET` → [`RelayInfo`].
 pub const RELAY_INFO_PATH: &str = "/v1/relay";
@@ -15,7 +16,8 @@ pub const MESSAGES_PATH: &str = "/v1/mailbox/messages";
 /// `GET` with a mailbox JWT: server-sent events; each `event: message` says that there is something to fetch.
 pub const EVENTS_PATH: &str = "/v1/mailbox/events";
 
-/// `POST` (cold send): body is the envelope, `application/octet-stream`, `Authorization: PrivateToken …` → 201 [`Accepted`].
+/// `POST`: body is the envelope, `application/octet-stream`, with `Authorization: PrivateToken …` (cold send) or
+/// [`PosternReply …`](crate::reply::ReplyAuthorization) → 201 [`Accepted`].
 pub fn send_path(mailbox: &MailboxId) -> String {
     format!("{MAILBOXES_PATH}/{mailbox}/messages")
 }
@@ -49,6 +51,8 @@ pub struct RelayInfo {
     pub quota_messages: u64,
     /// How many bytes of envelopes a mailbox holds.
     pub quota_bytes: u64,
+    /// How it counts time for replies.
+    pub replies: ReplyPolicy,
     /// Version of the server program.
     pub version: String,
 }
@@ -60,19 +64,28 @@ pub struct MailboxOpened {
     pub mailbox: MailboxId,
 }
 
-/// The message is on disk (201 means durable). The same token with the same message again gets the same answer.
+/// The message is on disk (201 means durable). The same token or presentation with the same message again gets the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
-    /// Its name; equals the token's nullifier.
+    /// Its name; of a cold send, the token's nullifier.
     pub message: MessageId,
 }
 
 /// By what right a message came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Admission {
     /// A `send` token, which the recipient can release.
     Token,
+    /// A reply credential, which the recipient can trace.
+    Reply {
+        /// The version of the recipient's group secret.
+        key_version: u32,
+        /// The epoch that it was shown for.
+        epoch: u32,
+        /// The presentation, 160 bytes.
+        presentation: Base64,
+    },
 }
 
 /// A message as its recipient gets it.
