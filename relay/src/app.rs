@@ -10,21 +10,25 @@ use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use postern_credentials::blind_token::challenge_digest;
 use postern_credentials::identity::IdentityKey;
+use postern_credentials::reply_credential::relay_id;
+use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
+use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
 use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH};
 use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenChallenge;
 use postern_store::{Db, StoreError};
 use rand_core::CryptoRng;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Config, ConfigError};
+use crate::service::epoch_bases::EpochBases;
 use crate::service::issuer::IssuerCalls;
 use crate::service::keys::KeyRing;
 use crate::service::retention;
@@ -40,6 +44,8 @@ pub type RngFactory = Arc<dyn Fn() -> Box<dyn CryptoRng + Send> + Send + Sync>;
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
 /// Names the derivation of the relay's key from its root secret.
 const IDENTITY_LABEL: &str = "relay-identity";
+/// The same for the key that seals rows at rest.
+const SEAL_LABEL: &str = "relay-seal";
 
 /// Why the relay cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +79,18 @@ pub struct State {
     pub(crate) config: Config,
     pub(crate) db: Db,
     pub(crate) clock: SharedClock,
+    pub(crate) rng: RngFactory,
+    /// Seals group secrets and revealed seeds at rest.
+    pub(crate) seal: SealKey,
     pub(crate) keys: KeyRing,
     pub(crate) issuer: IssuerCalls,
     pub(crate) challenge: TokenChallenge,
     pub(crate) challenge_digest: ChallengeDigest,
+    /// This relay, as presentations name it.
+    pub(crate) relay_id: [u8; 32],
+    /// Held while strikes are derived from revealed seeds, so that it is done once.
+    pub(crate) expanding: Mutex<()>,
+    pub(crate) epoch_bases: EpochBases,
     pub(crate) waiters: Waiters,
     pub(crate) permits: Semaphore,
     /// Turns true when the relay stops: readers that wait are sent home.
@@ -97,30 +111,35 @@ pub fn identity(root: &RootSecret) -> IdentityKey {
 }
 
 impl App {
-    /// Opens the database and makes everything ready; listens nowhere yet.
+    /// Opens the database and makes everything ready; listens nowhere yet. Identity and seal key are derived from the root secret.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn open(
         config: Config,
-        identity: IdentityKey,
+        root: &RootSecret,
         clock: SharedClock,
         rng: RngFactory,
     ) -> Result<Self, StartError> {
         config.check()?;
         let db = Db::open(&config.database, db::MIGRATIONS).await?;
         let keys = KeyRing::load(db.clone(), Arc::clone(&clock)).await?;
-        let issuer = IssuerCalls::new(&config, identity, Arc::clone(&clock), rng)?;
+        let issuer = IssuerCalls::new(&config, identity(root), Arc::clone(&clock), Arc::clone(&rng))?;
         let challenge = TokenChallenge::for_relay(&config.issuer.name, &config.name);
         let (stop, stopping) = watch::channel(false);
         let limits = &config.limits;
         Ok(Self(Arc::new(State {
             challenge_digest: challenge_digest(&challenge)?,
+            relay_id: relay_id(&config.name),
+            seal: SealKey::new(*root.derive(SEAL_LABEL)),
+            expanding: Mutex::new(()),
+            epoch_bases: EpochBases::default(),
             waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
             permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             config,
             db,
             clock,
+            rng,
             keys,
             issuer,
             challenge,
@@ -139,6 +158,9 @@ impl App {
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/messages"), post(http::send::send))
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/card"), get(http::card::fetch))
             .route(OWN_CARD_PATH, put(http::card::publish))
+            .route(REPLY_KEYS_PATH, put(http::reply::keys))
+            .route(STRIKES_PATH, post(http::reply::strikes))
+            .route(REVEALS_PATH, post(http::reply::reveal))
             .route(ACK_PATH, post(http::release::acknowledge))
             .route(RELEASE_PATH, post(http::release::release))
             // The relay does the same for both, and keeps nothing that tells them apart (M37).

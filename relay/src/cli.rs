@@ -12,6 +12,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use postern_credentials::secrets::RootSecret;
 use postern_protocol::ids::{SigningPublicKey, decode_base64, encode_base64};
+use postern_protocol::reply::ReplyPolicy;
 use postern_store::SystemClock;
 use rand::rngs::SysRng;
 use rand_core::UnwrapErr;
@@ -110,6 +111,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
             public_key: arguments.issuer_public_key,
         },
         limits: Limits::default(),
+        replies: ReplyPolicy::default(),
     };
     config.check()?;
     let root = RootSecret::generate(&mut UnwrapErr(SysRng));
@@ -136,7 +138,7 @@ fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), StartError> {
 
 fn template(config: &Config) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let limits = &config.limits;
+    let (limits, replies) = (&config.limits, &config.replies);
     format!(
         "# Postern relay. Unknown keys are refused; lines that begin with `# ` and a key show defaults.\n\n\
          # The origin of the token challenge and the audience of JWTs: tokens are bound to this name, so it cannot change.\n\
@@ -176,7 +178,16 @@ fn template(config: &Config) -> String {
          # recheck_seconds = {}\n\
          # heartbeat_seconds = {}\n\
          # How often retention is enforced.\n\
-         # housekeeping_seconds = {}\n",
+         # housekeeping_seconds = {}\n\
+         # How many struck nullifiers and revealed seeds a mailbox has.\n\
+         # strikes_per_mailbox = {}\n\
+         # reveals_per_mailbox = {}\n\n\
+         # How time is counted for replies: a contact has so many an epoch, a credential is good for a period, and the previous epoch\n\
+         # is still taken in the grace. Credentials name epochs by number: these cannot change while any are out, or all are refused.\n\
+         [replies]\n\
+         # epoch_seconds = {}\n\
+         # period_seconds = {}\n\
+         # grace_seconds = {}\n",
         quoted(&config.name),
         quoted(&config.listen.to_string()),
         quoted(&config.url),
@@ -199,6 +210,11 @@ fn template(config: &Config) -> String {
         limits.recheck_seconds,
         limits.heartbeat_seconds,
         limits.housekeeping_seconds,
+        limits.strikes_per_mailbox,
+        limits.reveals_per_mailbox,
+        replies.epoch_seconds,
+        replies.period_seconds,
+        replies.grace_seconds,
     )
 }
 
@@ -233,7 +249,7 @@ fn serve(path: &Path) -> Result<(), StartError> {
 async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {
     let rng: RngFactory = Arc::new(|| Box::new(UnwrapErr(SysRng)));
     let listen = config.listen;
-    let app = App::open(config, identity(&root), Arc::new(SystemClock), rng).await?;
+    let app = App::open(config, &root, Arc::new(SystemClock), rng).await?;
     drop(root);
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let listener = TcpListener::bind(listen).await.map_err(io(listen))?;
@@ -267,13 +283,15 @@ mod tests {
                 public_key: SigningPublicKey([7; 32]),
             },
             limits: Limits::default(),
+            replies: ReplyPolicy::default(),
         };
         let text = template(&config);
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
         // The same with every default uncommented.
-        let limits = toml::Value::try_from(&config.limits).unwrap();
-        for (key, value) in limits.as_table().unwrap() {
-            assert!(text.contains(&format!("\n# {key} = {value}\n")), "{key}");
+        for section in [toml::Value::try_from(&config.limits), toml::Value::try_from(config.replies)] {
+            for (key, value) in section.unwrap().as_table().unwrap() {
+                assert!(text.contains(&format!("\n# {key} = {value}\n")), "{key}");
+            }
         }
     }
 }

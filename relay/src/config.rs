@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use postern_protocol::ids::SigningPublicKey;
-use serde::{Deserialize, Serialize};
+use postern_protocol::reply::ReplyPolicy;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Everything that an operator decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,26 @@ pub struct Config {
     /// Numbers of policy; all have defaults.
     #[serde(default)]
     pub limits: Limits,
+    /// How time is counted for replies. It must not change while credentials are out: they name epochs by number.
+    #[serde(default, deserialize_with = "replies")]
+    pub replies: ReplyPolicy,
+}
+
+/// Reads `[replies]` as strictly as every other section; what is missing is the default. On the wire the policy is read laxly.
+fn replies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReplyPolicy, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Replies {
+        epoch_seconds: Option<u32>,
+        period_seconds: Option<u32>,
+        grace_seconds: Option<u32>,
+    }
+    let (read, default) = (Replies::deserialize(deserializer)?, ReplyPolicy::default());
+    Ok(ReplyPolicy {
+        epoch_seconds: read.epoch_seconds.unwrap_or(default.epoch_seconds),
+        period_seconds: read.period_seconds.unwrap_or(default.period_seconds),
+        grace_seconds: read.grace_seconds.unwrap_or(default.grace_seconds),
+    })
 }
 
 /// The pinned issuer.
@@ -71,6 +92,10 @@ pub struct Limits {
     pub heartbeat_seconds: u64,
     /// How often retention is enforced, seconds.
     pub housekeeping_seconds: u64,
+    /// How many struck nullifiers a mailbox has.
+    pub strikes_per_mailbox: u64,
+    /// How many revealed seeds a mailbox has.
+    pub reveals_per_mailbox: u64,
 }
 
 impl Default for Limits {
@@ -90,6 +115,8 @@ impl Default for Limits {
             recheck_seconds: 1,
             heartbeat_seconds: 15,
             housekeeping_seconds: 60,
+            strikes_per_mailbox: 65_536,
+            reveals_per_mailbox: 64,
         }
     }
 }
@@ -152,6 +179,10 @@ impl Config {
                 limits.ledger_grace_seconds >= longest_request,
                 "`limits.ledger_grace_seconds` must be twice the request timeout or more",
             ),
+            (
+                self.replies.is_sound(),
+                "`replies`: a period is a whole number of epochs, none is 0, and the grace is no longer than an epoch",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(ConfigError::Invalid(rule)),
@@ -198,7 +229,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_in_every_section() {
         assert!(toml::from_str::<Config>(&sample()).is_ok());
-        for extra in ["[limits]\nquota_mesages = 5\n", "[surprise]\n"] {
+        for extra in ["[limits]\nquota_mesages = 5\n", "[replies]\nepoch = 5\n", "[surprise]\n"] {
             assert!(toml::from_str::<Config>(&format!("{}{extra}", sample())).is_err(), "{extra}");
         }
         assert!(toml::from_str::<Config>(&format!("surprise = 1\n{}", sample())).is_err());
@@ -222,8 +253,18 @@ mod tests {
         let mut bad = good.clone();
         bad.url.push('/');
         assert!(bad.check().is_err());
-        let mut bad = good;
+        let mut bad = good.clone();
         bad.limits.ledger_grace_seconds = 1;
         assert!(bad.check().is_err());
+        let mut bad = good;
+        bad.replies.period_seconds += 1;
+        assert!(bad.check().is_err());
+    }
+
+    #[test]
+    fn what_is_not_said_about_replies_is_the_default() {
+        let config: Config = toml::from_str(&format!("{}[replies]\ngrace_seconds = 5\n", sample())).unwrap();
+        assert_eq!(config.replies, ReplyPolicy { grace_seconds: 5, ..ReplyPolicy::default() });
+        assert_eq!(toml::from_str::<Config>(&sample()).unwrap().replies, ReplyPolicy::default());
     }
 }

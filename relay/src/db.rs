@@ -6,17 +6,22 @@ pub(crate) mod keys;
 pub(crate) mod mailbox;
 pub(crate) mod read;
 pub(crate) mod release;
+pub(crate) mod reply;
 pub(crate) mod retention;
 pub(crate) mod send;
+pub(crate) mod strike;
 
 use postern_store::{Migration, Row, StoreError};
 
 /// The relay's schema, oldest first.
-pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    sqlite: include_str!("../../migrations/relay/sqlite/0001_initial.sql"),
-}];
+pub(crate) static MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "initial", sqlite: include_str!("../../migrations/relay/sqlite/0001_initial.sql") },
+    Migration {
+        version: 2,
+        name: "reply credentials",
+        sqlite: include_str!("../../migrations/relay/sqlite/0002_reply_credentials.sql"),
+    },
+];
 
 /// The engine's integers are signed; every count and time of ours fits.
 pub(crate) fn int(value: u64) -> i64 {

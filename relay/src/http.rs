@@ -9,4 +9,5 @@ pub(crate) mod mailbox;
 pub(crate) mod problem;
 pub(crate) mod read;
 pub(crate) mod release;
+pub(crate) mod reply;
 pub(crate) mod send;

@@ -1,15 +1,17 @@
 //! Reading the queue.
 
-use postern_protocol::ids::{MailboxId, MessageId};
-use postern_store::{StoreError, Tx};
+use postern_protocol::ids::{Base64, MailboxId, MessageId};
+use postern_protocol::reply::PRESENTATION_LEN;
+use postern_protocol::send::Admission;
+use postern_store::{Row, StoreError, Tx};
 
-use super::{int, unsigned};
+use super::{corrupt, int, opt_array, unsigned};
 
 const STATUS: &str = "SELECT queued_messages, arrivals FROM mailboxes WHERE mailbox = $1";
 // Envelopes are not read here, and a mailbox holds few enough messages to be sorted.
 const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY position LIMIT $2";
-const FETCH: &str = "SELECT message, arrived_at, envelope FROM messages WHERE mailbox = $1 \
-     ORDER BY position LIMIT $2";
+const FETCH: &str = "SELECT message, arrived_at, envelope, reply_key_version, reply_epoch, presentation FROM messages \
+     WHERE mailbox = $1 ORDER BY position LIMIT $2";
 
 /// What a waiting reader looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +40,29 @@ pub(crate) struct Queued {
     /// Unix seconds.
     pub(crate) arrived: u64,
     pub(crate) envelope: Vec<u8>,
+    pub(crate) admission: Admission,
+}
+
+impl Queued {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            message: MessageId(row.array(0)?),
+            arrived: unsigned(row.int(1)?),
+            envelope: row.blob(2)?,
+            admission: admission(row)?,
+        })
+    }
+}
+
+/// By what right it came in; the schema keeps the three columns together.
+fn admission(row: &Row) -> Result<Admission, StoreError> {
+    let Some(presentation) = opt_array::<PRESENTATION_LEN>(row, 5)? else { return Ok(Admission::Token) };
+    let number = |index| u32::try_from(row.int(index)?).map_err(|_| corrupt(index, "a 32-bit number"));
+    Ok(Admission::Reply { key_version: number(3)?, epoch: number(4)?, presentation: Base64(presentation.to_vec()) })
 }
 
 /// The oldest `limit` messages with their envelopes, oldest first.
 pub(crate) async fn fetch(tx: &mut Tx<'_>, mailbox: &MailboxId, limit: u64) -> Result<Vec<Queued>, StoreError> {
     let rows = tx.fetch_all(FETCH, &[mailbox.0.into(), int(limit).into()]).await?;
-    let queued = rows.iter().map(|row| {
-        Ok(Queued { message: MessageId(row.array(0)?), arrived: unsigned(row.int(1)?), envelope: row.blob(2)? })
-    });
-    queued.collect()
+    rows.iter().map(Queued::read).collect()
 }

@@ -1,6 +1,7 @@
-//! The ledger's rows, and the two inserts of a cold send (design §2.1: spend and enqueue are one transaction).
+//! The ledger's rows, and queueing, for cold sends and replies alike (design §2.1: spend and enqueue are one transaction).
 
-use postern_protocol::ids::{MailboxId, Nullifier, RsaElement, TokenKeyId};
+use postern_protocol::ids::{MailboxId, MessageId, Nullifier, RsaElement, TokenKeyId};
+use postern_protocol::reply::ReplyAuthorization;
 use postern_store::{Row, StoreError, Tx, Value};
 
 use super::{corrupt, int, opt_array};
@@ -13,8 +14,10 @@ const ATTACH: &str = "INSERT INTO ledger (nullifier, key_id, token_digest, state
 const COUNT_IN: &str = "UPDATE mailboxes SET queued_messages = queued_messages + 1, queued_bytes = queued_bytes + $2, \
      arrivals = arrivals + 1 WHERE mailbox = $1 AND queued_messages < $3 AND queued_bytes + $2 <= $4";
 // `arrivals` has just been counted up in the same transaction: the place in the queue, which a clock cannot give.
-const ENQUEUE: &str = "INSERT INTO messages (mailbox, message, position, arrived_at, size, envelope) \
-     SELECT $1, $2, arrivals, $3, $4, $5 FROM mailboxes WHERE mailbox = $1";
+const ENQUEUE: &str = "INSERT INTO messages (mailbox, message, position, arrived_at, size, envelope, \
+     reply_key_version, reply_epoch, presentation) \
+     SELECT $1, $2, arrivals, $3, $4, $5, $6, $7, $8 FROM mailboxes WHERE mailbox = $1";
+const UNCOUNT_ARRIVAL: &str = "UPDATE mailboxes SET arrivals = arrivals - 1 WHERE mailbox = $1";
 
 /// Where a token stands (design §2.1). A token without a row is unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,22 +111,41 @@ pub(crate) struct Quota {
     pub(crate) bytes: u64,
 }
 
+/// A message that comes in.
+pub(crate) struct Arrival<'a> {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) message: MessageId,
+    /// Unix seconds.
+    pub(crate) at: u64,
+    pub(crate) envelope: &'a [u8],
+    /// What a reply was admitted by; none for a cold send.
+    pub(crate) reply: Option<&'a ReplyAuthorization>,
+}
+
 /// Queues the envelope; `false` if the mailbox is gone or full, and then nothing is written.
-pub(crate) async fn enqueue(
-    tx: &mut Tx<'_>,
-    spend: &Spend,
-    arrived_seconds: u64,
-    envelope: &[u8],
-    quota: Quota,
-) -> Result<bool, StoreError> {
-    let size = int(u64::try_from(envelope.len()).unwrap_or(u64::MAX));
+pub(crate) async fn enqueue(tx: &mut Tx<'_>, arrival: &Arrival<'_>, quota: Quota) -> Result<bool, StoreError> {
+    let size = int(u64::try_from(arrival.envelope.len()).unwrap_or(u64::MAX));
     let counted: [Value; 4] =
-        [spend.mailbox.0.into(), size.into(), int(quota.messages).into(), int(quota.bytes).into()];
+        [arrival.mailbox.0.into(), size.into(), int(quota.messages).into(), int(quota.bytes).into()];
     if tx.execute(COUNT_IN, &counted).await? != 1 {
         return Ok(false);
     }
-    let message: [Value; 5] =
-        [spend.mailbox.0.into(), spend.nullifier.0.into(), int(arrived_seconds).into(), size.into(), envelope.into()];
+    let message: [Value; 8] = [
+        arrival.mailbox.0.into(),
+        arrival.message.0.into(),
+        int(arrival.at).into(),
+        size.into(),
+        arrival.envelope.into(),
+        arrival.reply.map(|reply| i64::from(reply.key_version)).into(),
+        arrival.reply.map(|reply| i64::from(reply.epoch)).into(),
+        arrival.reply.map(|reply| reply.presentation).into(),
+    ];
     tx.execute(ENQUEUE, &message).await?;
     Ok(true)
+}
+
+/// Takes back that something arrived, after it was queued and removed in this transaction: nobody who waits is told.
+pub(crate) async fn uncount_arrival(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<(), StoreError> {
+    tx.execute(UNCOUNT_ARRIVAL, &[mailbox.0.into()]).await?;
+    Ok(())
 }

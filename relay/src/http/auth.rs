@@ -1,10 +1,11 @@
-//! Credentials in the `Authorization` header: bearer JWTs of the mailbox's owner, and tokens of strangers.
+//! Credentials in the `Authorization` header: bearer JWTs of the mailbox's owner, tokens of strangers, and replies of contacts.
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use postern_protocol::problem::ProblemKind;
+use postern_protocol::reply::{REPLY_SCHEME, ReplyAuthorization};
 use postern_protocol::tokens::parse_authorization;
 
 use crate::app::App;
@@ -44,10 +45,13 @@ impl FromRequestParts<App> for Owner {
     }
 }
 
-/// What a stranger shows (RFC 9577 §2.2).
+/// What a stranger (RFC 9577 §2.2) or a contact (design §6) shows.
 pub(crate) fn presented(headers: &HeaderMap) -> Presented {
     let Some(value) = authorization(headers) else { return Presented::Nothing };
     let scheme = value.trim().split(' ').next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case(REPLY_SCHEME) {
+        return ReplyAuthorization::parse(value).map_or(Presented::MalformedReply, |it| Presented::Reply(Box::new(it)));
+    }
     if !scheme.eq_ignore_ascii_case("PrivateToken") {
         return Presented::Nothing;
     }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Refusal;
 
-/// The longest JSON body that any endpoint takes: a full `MessageList` is 12 KiB.
+/// The longest JSON body that an endpoint takes unless it says otherwise: a full `MessageList` is 12 KiB.
 const MAX_JSON: usize = 16 * 1024;
 
 /// `application/octet-stream` of at most `MAX` bytes.
@@ -26,14 +26,14 @@ impl<S: Sync, const MAX: usize> FromRequest<S> for Octets<MAX> {
     }
 }
 
-/// `application/json`, decoded; and the same as an answer.
-pub(crate) struct Json<T>(pub(crate) T);
+/// `application/json` of at most `MAX` bytes, decoded; and the same as an answer.
+pub(crate) struct Json<T, const MAX: usize = MAX_JSON>(pub(crate) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Json<T, MAX> {
     type Rejection = Refusal;
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         expect_type(request.headers(), "application/json")?;
-        let body = read(request.into_body(), MAX_JSON).await?;
+        let body = read(request.into_body(), MAX).await?;
         // Serde's messages can repeat what they found: the client is not told more than that it was not this.
         serde_json::from_slice(&body).map(Self).map_err(|_| ProblemKind::BadRequest.into())
     }

@@ -24,6 +24,7 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Json<RelayInfo>, Refu
         retention_seconds: config.limits.retention_seconds,
         quota_messages: config.limits.quota_messages,
         quota_bytes: config.limits.quota_bytes,
+        replies: config.replies,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))
 }

@@ -18,7 +18,9 @@ impl IntoResponse for Refusal {
             Self::Problem(problem) => {
                 // RFC 9110 §15.5.2: a 401 names the scheme.
                 let scheme = match problem.known_kind() {
-                    Some(ProblemKind::TokenRequired | ProblemKind::TokenInvalid) => "PrivateToken",
+                    Some(ProblemKind::TokenRequired | ProblemKind::TokenInvalid | ProblemKind::ReplyInvalid) => {
+                        "PrivateToken"
+                    }
                     _ => "Bearer",
                 };
                 render(&problem, scheme)

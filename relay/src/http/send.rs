@@ -1,4 +1,4 @@
-//! `POST /v1/mailboxes/{id}/messages`: cold send.
+//! `POST /v1/mailboxes/{id}/messages`: cold sends and replies.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::Stream;
 use postern_protocol::ids::{Base64, MailboxId};
 use postern_protocol::problem::ProblemKind;
-use postern_protocol::send::{Admission, Messages, QueuedMessage};
+use postern_protocol::send::{Messages, QueuedMessage};
 use postern_protocol::time::Timestamp;
 use postern_store::StoreError;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -65,7 +65,7 @@ async fn page(app: &App, mailbox: MailboxId, limit: u64) -> Result<Messages, Ref
     let messages = queued.into_iter().map(|queued| QueuedMessage {
         message: queued.message,
         arrived: queued.arrived,
-        admission: Admission::Token,
+        admission: queued.admission,
         envelope: Base64(queued.envelope),
     });
     Ok(Messages { messages: messages.collect(), more })

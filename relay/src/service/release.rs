@@ -7,6 +7,7 @@ use postern_store::Tx;
 
 use crate::app::App;
 use crate::db::release::{self, Verdict};
+use crate::db::reply;
 use crate::db::send::TokenState;
 use crate::error::Refusal;
 
@@ -59,7 +60,9 @@ pub(crate) async fn act(
 
 async fn acknowledge(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &MessageId) -> Result<bool, Refusal> {
     // What has left the queue (acknowledged before, or too old) is done; what never came here is refused.
-    Ok(release::remove(tx, mailbox, message).await? || release::state(tx, mailbox, message).await?.is_some())
+    Ok(release::remove(tx, mailbox, message).await?
+        || release::state(tx, mailbox, message).await?.is_some()
+        || reply::came(tx, mailbox, message).await?)
 }
 
 async fn judge(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &MessageId, verdict: Verdict) -> Result<bool, Refusal> {

@@ -1,8 +1,10 @@
-//! What is forgotten, and when: old messages, and the ledger rows of a key some time after its end.
+//! What is forgotten, and when: old messages, the ledger rows of a key some time after its end, and nullifiers, strikes and reveals
+//! once no reply of their time is accepted.
 
 use postern_protocol::ids::TokenKeyId;
 use postern_store::StoreError;
 
+use super::strike;
 use crate::app::App;
 use crate::db::{release, retention};
 
@@ -24,7 +26,7 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
         drop_key(app, key).await?;
         tracing::info!("the ledger rows of an ended key are dropped");
     }
-    Ok(())
+    drop_epochs(app).await
 }
 
 /// Deletes messages; their ledger rows stay, and so can still be released.
@@ -66,4 +68,31 @@ async fn drop_key(app: &App, key: TokenKeyId) -> Result<(), StoreError> {
     app.db.run("forget_key", |tx| Box::pin(async move { retention::forget_key(tx, &key).await })).await?;
     app.keys.retire(&key);
     Ok(())
+}
+
+/// Fences the used epochs that are over first, as [`drop_key`] does with a key: what goes of them is what lies behind the fence, not behind
+/// the clock, which may be set back.
+async fn drop_epochs(app: &App) -> Result<(), StoreError> {
+    let policy = &app.config.replies;
+    let Some(over) = strike::live_epochs(policy, app.clock.now()).start.checked_sub(1) else { return Ok(()) };
+    let fence =
+        app.db.run("reply_fence", |tx| Box::pin(async move { retention::fence_epochs(tx, over).await })).await?;
+    loop {
+        let dropped = app
+            .db
+            .run("reply_epochs", |tx| {
+                Box::pin(async move {
+                    let mut dropped = retention::drop_strikes(tx, over, BATCH).await?;
+                    dropped += retention::drop_reveals(tx, policy.period_of(over.saturating_add(1)), BATCH).await?;
+                    if let Some(fence) = fence {
+                        dropped += retention::drop_nullifiers(tx, fence, BATCH).await?;
+                    }
+                    Ok::<_, StoreError>(dropped)
+                })
+            })
+            .await?;
+        if dropped == 0 {
+            return Ok(());
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Cold send (design §2.1, §6): a token buys one message one place in one mailbox.
+//! Sending (design §2.1, §6): what cold sends and replies share, and the cold send, in which a token buys one message one place in one
+//! mailbox.
 //!
 //! Order of the checks: size, mailbox, format, key, duplicate, signature, transaction. Junk costs no write, and an
 //! answer leaves only after its commit.
@@ -7,16 +8,18 @@ use bytes::Bytes;
 use postern_credentials::blind_token::nullifier;
 use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
 use postern_protocol::problem::{Problem, ProblemKind};
+use postern_protocol::reply::ReplyAuthorization;
 use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::tokens::{Token, www_authenticate};
+use postern_store::Tx;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::keys::Standing;
-use super::mailbox;
+use super::{mailbox, reply};
 use crate::app::App;
 use crate::db::mailbox as mailboxes;
-use crate::db::send::{self, LedgerRow, Quota, Spend};
+use crate::db::send::{self, Arrival, LedgerRow, Quota, Spend};
 use crate::error::Refusal;
 
 /// What stands in the `Authorization` header.
@@ -27,13 +30,17 @@ pub(crate) enum Presented {
     Malformed,
     /// A token; nothing about it is checked yet.
     Token(Box<Token>),
+    /// `PosternReply` with something that is not of the one form.
+    MalformedReply,
+    /// A reply credential; nothing about it is checked yet.
+    Reply(Box<ReplyAuthorization>),
 }
 
 /// Queues an envelope for a mailbox (none: the address cannot be one). The identical request gets the identical answer.
 ///
 /// # Errors
 /// As the order above: `envelope-size`, `mailbox-unknown`, `token-required`, `token-invalid`, `token-attached`,
-/// `mailbox-full` (and then the token is not spent).
+/// `mailbox-full` (and then the token is not spent); of a reply, as [`reply::accept`] says.
 pub(crate) async fn accept(
     app: &App,
     mailbox: Option<MailboxId>,
@@ -51,6 +58,8 @@ pub(crate) async fn accept(
         Presented::Token(token) => token,
         Presented::Nothing => return Err(challenge(app, ProblemKind::TokenRequired)),
         Presented::Malformed => return Err(challenge(app, ProblemKind::TokenInvalid)),
+        Presented::Reply(shown) => return reply::accept(app, mailbox, shown, envelope).await,
+        Presented::MalformedReply => return Err(challenge(app, ProblemKind::ReplyInvalid)),
     };
     let spend = Spend {
         nullifier: nullifier(&token.input),
@@ -126,11 +135,10 @@ fn decide(row: &LedgerRow, spend: &Spend) -> Result<MessageId, Refusal> {
 
 /// Spends and queues in one transaction. Whatever refuses rolls the spending back.
 async fn write(app: &App, spend: Spend, envelope: Bytes) -> Result<MessageId, Refusal> {
-    let limits = &app.config.limits;
-    let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
-    let retry = limits.quota_retry_seconds;
-    let arrived = app.clock.now().seconds();
-    let (spend, envelope) = (&spend, &envelope);
+    let message = MessageId(spend.nullifier.0);
+    let at = app.clock.now().seconds();
+    let arrival = Arrival { mailbox: spend.mailbox, message, at, envelope: &envelope, reply: None };
+    let (spend, arrival) = (&spend, &arrival);
     app.db
         .run("send", |tx| {
             Box::pin(async move {
@@ -141,14 +149,25 @@ async fn write(app: &App, spend: Spend, envelope: Bytes) -> Result<MessageId, Re
                     let row = send::find(tx, &spend.nullifier).await?.ok_or(ProblemKind::Internal)?;
                     return decide(&row, spend);
                 }
-                if send::enqueue(tx, spend, arrived, envelope, quota).await? {
-                    return Ok(MessageId(spend.nullifier.0));
-                }
-                if mailboxes::exists(tx, &spend.mailbox).await? {
-                    return Err(Refusal::retry_after(ProblemKind::MailboxFull, retry));
-                }
-                Err(ProblemKind::MailboxUnknown.into())
+                enqueue(app, tx, arrival).await?;
+                Ok(message)
             })
         })
         .await
+}
+
+/// Queues what was admitted.
+///
+/// # Errors
+/// `mailbox-full`, or `mailbox-unknown` if it was closed meanwhile.
+pub(super) async fn enqueue(app: &App, tx: &mut Tx<'_>, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+    let limits = &app.config.limits;
+    let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
+    if send::enqueue(tx, arrival, quota).await? {
+        Ok(())
+    } else if mailboxes::exists(tx, &arrival.mailbox).await? {
+        Err(Refusal::retry_after(ProblemKind::MailboxFull, limits.quota_retry_seconds))
+    } else {
+        Err(ProblemKind::MailboxUnknown.into())
+    }
 }

@@ -4,16 +4,19 @@ use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::login::Purpose;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, MessageList, RELEASE_PATH, SPAM_PATH};
+use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
 use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH, send_path};
 use postern_protocol::tokens::{Token, authorization};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{Mailbox, Reply, World, blinded, envelope, exchange_request, token};
 
-fn stored(world: &World) -> Vec<i64> {
-    ["ledger", "messages", "mailboxes", "cards", "closed_mailboxes", "token_keys", "retired_keys"]
+pub(crate) fn stored(world: &World) -> Vec<i64> {
+    ["ledger", "messages", "mailboxes", "cards", "closed_mailboxes", "token_keys", "retired_keys", "reply_keys"]
+        .into_iter()
+        .chain(["reply_nullifiers", "reply_strikes", "reply_reveals"])
         .map(|table| world.count(&format!("select count(*) from {table}")))
-        .to_vec()
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +29,8 @@ async fn unknown_paths_and_wrong_methods_are_problem_documents() {
     let card = world.http.get(world.at("/v1/mailboxes/%ff/card"));
     assert_eq!(Reply::to(card).await.refusal(), ProblemKind::MailboxUnknown);
     let own = [RELAY_INFO_PATH, MAILBOXES_PATH, MESSAGES_PATH, EVENTS_PATH, OWN_CARD_PATH, ACK_PATH, EXCHANGE_PATH];
-    for path in own.map(str::to_owned).into_iter().chain([send_path(&bob.id)]) {
+    let replies = [REPLY_KEYS_PATH, STRIKES_PATH, REVEALS_PATH].map(str::to_owned);
+    for path in own.map(str::to_owned).into_iter().chain(replies).chain([send_path(&bob.id)]) {
         let reply = Reply::to(world.http.delete(world.at(&path))).await;
         assert_eq!(reply.refusal(), ProblemKind::MethodNotAllowed, "{path}");
         assert!(reply.headers.contains_key("allow"), "{path}");

@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod contacts;
 mod exchange;
 mod issuer;
 mod keys;
@@ -15,5 +16,12 @@ mod mailbox;
 mod process;
 mod read;
 mod release;
+mod reply;
+mod reply_attacks;
+mod reply_dump;
+mod reply_keys;
+mod reply_model;
+mod reply_reveal;
+mod reply_strike;
 mod send;
 mod world;

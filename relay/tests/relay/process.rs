@@ -8,10 +8,12 @@ use std::sync::Arc;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::encode_base64;
 use postern_protocol::release::RELEASE_PATH;
+use postern_protocol::send::Accepted;
 use postern_protocol::time::{Clock, MockClock};
 use postern_store::SystemClock;
 use tempfile::TempDir;
 
+use crate::contacts::{Contact, Owner, policy, revealed};
 use crate::issuer::{ISSUER, Issuer};
 use crate::world::{RELAY, Reply, World, blinded, envelope, exchange_request, token};
 
@@ -81,6 +83,13 @@ async fn the_program_serves_survives_a_kill_stops_on_demand_and_logs_no_identifi
     let (spendable, message) = (token(0), envelope());
     let accepted = world.send(&bob.id, &spendable.token, &message).await;
     assert_eq!(accepted.status, 201);
+    let (carol, alice) = (Owner::new(&world).await, Contact::new());
+    let epoch = policy().epoch_at(SystemClock.now());
+    let shown = carol.shown(&alice, epoch, 0, &message);
+    let replied = carol.send(&world, &shown, &message).await;
+    assert_eq!(replied.status, 201);
+    carol.strike(&world, &alice, epoch).await;
+    carol.reveal(&world, &revealed(&alice, epoch)).await.done();
     let (well, mut log) = first.end("-KILL");
     assert!(!well);
 
@@ -88,6 +97,8 @@ async fn the_program_serves_survives_a_kill_stops_on_demand_and_logs_no_identifi
     world.url.clone_from(&second.url);
     assert_eq!(world.inbox(&bob).await.messages.len(), 1, "201 means durable");
     assert_eq!(world.send(&bob.id, &spendable.token, &message).await.body, accepted.body);
+    assert_eq!(carol.inbox(&world).await, [replied.json::<Accepted>().message], "201 means durable");
+    assert_eq!(carol.send(&world, &shown, &message).await.body, replied.body);
     let id = world.inbox(&bob).await.messages[0].message;
     world.verdict(&bob, RELEASE_PATH, &[id]).await;
     let request = exchange_request(&spendable, 0, blinded(0).0);
@@ -107,6 +118,11 @@ async fn the_program_serves_survives_a_kill_stops_on_demand_and_logs_no_identifi
         encode_base64(&input.nonce),
         encode_base64(spendable.refund.expose()),
         encode_base64(request.blinded.as_bytes()),
+        encode_base64(&shown.presentation),
+        hex::encode(&shown.presentation[64..72]),
+        replied.json::<Accepted>().message.to_string(),
+        encode_base64(&carol.group.to_stored()),
+        encode_base64(&alice.0.to_stored()),
         bob.id.0.iter().map(|byte| format!("{byte:02x}")).collect(),
         id.0.iter().map(|byte| format!("{byte:02x}")).collect(),
         "127.0.0.1:".to_owned() + world.issuer.url.rsplit(':').next().unwrap() + "/v1",

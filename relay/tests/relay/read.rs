@@ -101,7 +101,7 @@ async fn what_another_process_wrote_is_seen_within_the_recheck() {
         let db = rusqlite::Connection::open(db).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
         db.execute(
-            "insert into messages values (?1, ?2, 1, 1, 4096, ?3)",
+            "insert into messages (mailbox, message, position, arrived_at, size, envelope) values (?1, ?2, 1, 1, 4096, ?3)",
             rusqlite::params![bob.id.0.as_slice(), [5u8; 32].as_slice(), [6u8; 4096].as_slice()],
         )
         .unwrap();

@@ -1,6 +1,6 @@
 //! A relay that can be stopped and started again on its files, and those who use it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use postern_protocol::ids::{Base64, CallNonce, MailboxId, MessageId, RefundSecre
 use postern_protocol::login::{Claims, Purpose};
 use postern_protocol::problem::{MEDIA_TYPE, Problem, ProblemKind};
 use postern_protocol::release::{MessageList, Outcome};
+use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::send::{Accepted, MAILBOXES_PATH, MESSAGES_PATH, Messages, send_path};
 use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{Token, TokenChallenge, authorization};
@@ -145,7 +146,13 @@ impl World {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Limits)) -> Self {
+        Self::start_on(change, |_| {}).await
+    }
+
+    /// On a database file that `prepare` may have made.
+    pub(crate) async fn start_on(change: impl FnOnce(&mut Limits), prepare: impl FnOnce(&Path)) -> Self {
         let dir = TempDir::new().unwrap();
+        prepare(&dir.path().join("relay.db"));
         let clock = Arc::new(MockClock::new(Timestamp::from_seconds(START)));
         let issuer = Issuer::start().await;
         // No task of the relay moves by itself; the tests say when.
@@ -164,6 +171,7 @@ impl World {
                 public_key: Issuer::identity().public(),
             },
             limits,
+            replies: ReplyPolicy::default(),
         };
         issuer.know_relay(identity(&RootSecret::from_bytes([2; 32])).public());
         let (app, url, running) = Self::run(&config, &clock).await;
@@ -175,8 +183,8 @@ impl World {
 
     async fn run(config: &Config, clock: &Arc<MockClock>) -> (App, String, Running) {
         let rng: RngFactory = Arc::new(|| Box::new(rng()));
-        let identity = identity(&RootSecret::from_bytes([2; 32]));
-        let app = App::open(config.clone(), identity, Arc::clone(clock) as _, rng).await.unwrap();
+        let root = RootSecret::from_bytes([2; 32]);
+        let app = App::open(config.clone(), &root, Arc::clone(clock) as _, rng).await.unwrap();
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, told) = oneshot::channel();
@@ -263,6 +271,17 @@ impl World {
 
     pub(crate) async fn send(&self, to: &MailboxId, token: &Token, envelope: &[u8]) -> Reply {
         Reply::to(self.send_request(to, token, envelope)).await
+    }
+
+    /// The same owner with a JWT of now.
+    pub(crate) fn fresh(&self, mailbox: &Mailbox) -> Mailbox {
+        Mailbox { id: mailbox.id, jwt: Self::jwt(&self.claims(&mailbox.id, Purpose::Mailbox)) }
+    }
+
+    /// Sets the clock to these Unix seconds, back as well, and restarts.
+    pub(crate) async fn restart_at(&mut self, seconds: u64) {
+        self.clock = Arc::new(MockClock::new(Timestamp::from_seconds(seconds)));
+        self.restart().await;
     }
 
     /// Sends something with a fresh token of key 0, which must work.

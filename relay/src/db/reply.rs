@@ -1,0 +1,97 @@
+//! Replies: group secrets (sealed), nullifiers, and the fence behind which epochs are forgotten (design §3).
+
+use postern_credentials::reply_credential::ReplyNullifier;
+use postern_protocol::ids::{MailboxId, MessageId};
+use postern_store::{StoreError, Tx, Value};
+
+use super::corrupt;
+
+const KEY: &str = "SELECT sealed FROM reply_keys WHERE mailbox = $1 AND key_version = $2";
+const KEYS: &str = "SELECT key_version, sealed FROM reply_keys WHERE mailbox = $1";
+const PUT_KEY: &str = "INSERT INTO reply_keys (mailbox, key_version, sealed) VALUES ($1, $2, $3)";
+const DROP_KEY: &str = "DELETE FROM reply_keys WHERE mailbox = $1 AND key_version = $2";
+const FIND: &str =
+    "SELECT request_digest, message FROM reply_nullifiers WHERE mailbox = $1 AND epoch = $2 AND nullifier = $3";
+const TAKE: &str = "INSERT INTO reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mailbox, epoch, nullifier) DO NOTHING";
+const CAME: &str = "SELECT 1 FROM reply_nullifiers WHERE mailbox = $1 AND message = $2";
+const FENCED: &str = "SELECT 1 FROM reply_fence WHERE epoch >= $1";
+
+/// A version of a mailbox's group secret, sealed; none if the relay has it not.
+pub(crate) async fn key(tx: &mut Tx<'_>, mailbox: &MailboxId, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = tx.fetch_optional(KEY, &[mailbox.0.into(), i64::from(version).into()]).await?;
+    row.map(|row| row.blob(0)).transpose()
+}
+
+/// All versions of a mailbox's group secret, sealed.
+pub(crate) async fn keys(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
+    let rows = tx.fetch_all(KEYS, &[mailbox.0.into()]).await?;
+    let read = |row: &postern_store::Row| {
+        let version = u32::try_from(row.int(0)?).map_err(|_| corrupt(0, "a 32-bit number"))?;
+        Ok((version, row.blob(1)?))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Keeps a version that is not there yet.
+pub(crate) async fn put_key(
+    tx: &mut Tx<'_>,
+    mailbox: &MailboxId,
+    version: u32,
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    tx.execute(PUT_KEY, &[mailbox.0.into(), i64::from(version).into(), sealed.into()]).await?;
+    Ok(())
+}
+
+/// Forgets a version.
+pub(crate) async fn drop_key(tx: &mut Tx<'_>, mailbox: &MailboxId, version: u32) -> Result<(), StoreError> {
+    tx.execute(DROP_KEY, &[mailbox.0.into(), i64::from(version).into()]).await?;
+    Ok(())
+}
+
+/// One slot of one contact in one epoch; whose, nobody here can tell.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) mailbox: MailboxId,
+    pub(crate) epoch: u32,
+    pub(crate) nullifier: ReplyNullifier,
+}
+
+impl Slot {
+    pub(super) fn key(&self) -> [Value; 3] {
+        [self.mailbox.0.into(), i64::from(self.epoch).into(), self.nullifier.0.into()]
+    }
+}
+
+/// What a slot was used for.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken {
+    /// SHA-256 of presentation ‖ SHA-512 of the envelope.
+    pub(crate) request_digest: [u8; 32],
+    /// What was answered.
+    pub(crate) message: MessageId,
+}
+
+/// What the slot was used for; none if it is unseen.
+pub(crate) async fn find(tx: &mut Tx<'_>, slot: &Slot) -> Result<Option<Taken>, StoreError> {
+    let row = tx.fetch_optional(FIND, &slot.key()).await?;
+    row.map(|row| Ok(Taken { request_digest: row.array(0)?, message: MessageId(row.array(1)?) })).transpose()
+}
+
+/// Uses the slot; `false` if it was used before.
+pub(crate) async fn take(tx: &mut Tx<'_>, slot: &Slot, taken: &Taken) -> Result<bool, StoreError> {
+    let [mailbox, epoch, nullifier] = slot.key();
+    let args = [mailbox, epoch, nullifier, taken.request_digest.into(), taken.message.0.into()];
+    Ok(tx.execute(TAKE, &args).await? == 1)
+}
+
+/// Whether a reply of this name came to the mailbox, in an epoch that is not dropped yet.
+pub(crate) async fn came(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &MessageId) -> Result<bool, StoreError> {
+    Ok(tx.fetch_optional(CAME, &[mailbox.0.into(), message.0.into()]).await?.is_some())
+}
+
+/// Whether the epoch's nullifiers have been dropped: then nothing can say any more which slots were used in it.
+pub(crate) async fn is_fenced(tx: &mut Tx<'_>, epoch: u32) -> Result<bool, StoreError> {
+    Ok(tx.fetch_optional(FENCED, &[i64::from(epoch).into()]).await?.is_some())
+}
