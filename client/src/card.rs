@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::olm::{self, OlmAccountRecord, next_fallback, sign_card};
 use crate::profile::Record;
 use crate::register::AccountRecord;
+use crate::reply::GroupRecord;
 use crate::secret::SecretBytes;
 
 /// Sealing key and fallback key are replaced after so long, seconds (design §6).
@@ -87,7 +88,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.profile.get::<OwnCard>("")?.ok_or(Error::NotRegistered)?.card()
     }
 
-    /// The first sealing key, the Olm account and the card, in one transaction with the account's next stage.
+    /// The first sealing key, the Olm account, the group secret and the card, in one transaction with the account's next stage.
     pub(crate) fn make_first_keys(&mut self, account: &Account, next: AccountRecord) -> Result<()> {
         let now = self.now().seconds();
         let key = SealingKey::generate(&mut self.rng);
@@ -95,9 +96,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let fallback = next_fallback(&mut olm)?;
         let identity = DhPublicKey(olm.curve25519_key().to_bytes());
         let card = draw_card(account, &key, identity, fallback, now)?;
+        let group = GroupRecord::first(&mut self.rng);
         self.profile.tx(&mut self.rng, |t| {
             t.put(&now.to_string(), &SealingKeyRecord::new(&key, now))?;
             t.put("", &OlmAccountRecord::of(&olm)?)?;
+            t.put("", &group)?;
             t.put("", &OwnCard::new(&card)?)?;
             t.put("", &next)
         })
@@ -155,11 +158,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         })
     }
 
-    /// Learns how long the relay keeps messages now: sealing keys must outlive it.
-    pub(crate) async fn refresh_retention(&mut self, account: &Account) -> Result<()> {
-        let retention_seconds = self.own_relay_info(&account.relay).await?.retention_seconds;
+    /// Learns how long the relay keeps messages now, since sealing keys must outlive it, and how it counts time for replies.
+    pub(crate) async fn refresh_relay_times(&mut self, account: &Account) -> Result<()> {
+        let info = self.own_relay_info(&account.relay).await?;
         self.profile.tx(&mut self.rng, |t| match t.get::<AccountRecord>("")? {
-            Some(record) => t.put("", &AccountRecord { retention_seconds, ..record }),
+            Some(record) => t.put("", &record.with_times_of(&info)),
             None => Ok(()),
         })
     }

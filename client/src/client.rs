@@ -5,6 +5,7 @@ use std::fmt;
 use postern_credentials::identity::IdentityKey;
 use postern_protocol::ids::{MailboxId, PhoneNumber, SigningPublicKey};
 use postern_protocol::register::RelayEntry;
+use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::time::{Clock, Timestamp};
 use rand::RngExt;
 use rand_core::CryptoRng;
@@ -48,6 +49,8 @@ pub struct Account {
     pub mailbox: MailboxId,
     /// How long the relay keeps messages, seconds.
     pub retention_seconds: u64,
+    /// How the relay counts time for replies; `None` until it was asked.
+    pub replies: Option<ReplyPolicy>,
     /// The issuer, as pinned at registration.
     pub pins: Pins,
 }
@@ -109,6 +112,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             relay: record.relay.ok_or(Error::NotRegistered)?,
             mailbox: record.mailbox.ok_or(Error::NotRegistered)?,
             retention_seconds: record.retention_seconds,
+            replies: record.replies,
             pins: self.pins()?,
         })
     }

@@ -24,6 +24,8 @@ pub enum Standing {
     Declined,
     /// Reported as spam: what comes is junk.
     Spam,
+    /// Blocked: what comes is dropped silently, here and at the relay.
+    Blocked,
 }
 
 /// Somebody's row; its key is the identity key.
@@ -47,6 +49,12 @@ impl ContactRecord {
 
     pub(crate) fn card(&self) -> Result<Card> {
         Card::decode(&self.card.0).map_err(|_| Error::ProfileDamaged("a contact's card"))
+    }
+
+    /// Where to write to them.
+    pub(crate) fn link(&self, identity: SigningPublicKey) -> Result<CardLink> {
+        let card = self.card()?;
+        Ok(CardLink { relay_url: card.relay_url, mailbox: card.mailbox, identity })
     }
 
     /// Keeps the newer of the two cards.
@@ -97,26 +105,38 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// The card link of a contact, by number or by the first letters of the id.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Ambiguous`].
+    /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Blocked`].
     pub fn contact_link(&self, name: &str) -> Result<CardLink> {
-        let named = |key: &SigningPublicKey, record: &ContactRecord| {
-            record.phone.as_str() == name || (name.len() >= 4 && hex(&key.0).starts_with(&name.to_lowercase()))
-        };
-        let mut found: Vec<_> = self
-            .people()?
-            .into_iter()
-            .filter(|(key, record)| record.standing == Standing::Contact && named(key, record))
-            .collect();
-        let (identity, record) = found.pop().ok_or(Error::NotFound("contact"))?;
-        if !found.is_empty() {
-            return Err(Error::Ambiguous("contact"));
+        let mut named = self.named(name)?;
+        let blocked = named.iter().any(|(_, record)| record.standing == Standing::Blocked);
+        named.retain(|(_, record)| record.standing == Standing::Contact);
+        match only(named) {
+            Ok((identity, record)) => record.link(identity),
+            Err(Error::NotFound(_)) if blocked => Err(Error::Blocked),
+            Err(error) => Err(error),
         }
-        let card = record.card()?;
-        Ok(CardLink { relay_url: card.relay_url, mailbox: card.mailbox, identity })
+    }
+
+    /// Somebody of any standing, by number or by the first letters of the id.
+    pub(crate) fn find_person(&self, name: &str) -> Result<(SigningPublicKey, ContactRecord)> {
+        only(self.named(name)?)
+    }
+
+    fn named(&self, name: &str) -> Result<Vec<(SigningPublicKey, ContactRecord)>> {
+        let mut people = self.people()?;
+        people.retain(|(key, record)| {
+            record.phone.as_str() == name || (name.len() >= 4 && hex(&key.0).starts_with(&name.to_lowercase()))
+        });
+        Ok(people)
     }
 }
 
-fn shown(key: &SigningPublicKey, record: &ContactRecord) -> Contact {
+fn only<T>(mut found: Vec<T>) -> Result<T> {
+    let one = found.pop().ok_or(Error::NotFound("contact"))?;
+    if found.is_empty() { Ok(one) } else { Err(Error::Ambiguous("contact")) }
+}
+
+pub(crate) fn shown(key: &SigningPublicKey, record: &ContactRecord) -> Contact {
     Contact {
         id: short(&key.0),
         phone: record.phone.as_str().to_owned(),

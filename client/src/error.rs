@@ -87,6 +87,15 @@ pub enum Error {
         /// When the next of those that are out is asked for, Unix seconds.
         next_check: Option<u64>,
     },
+    /// Every reply of this epoch to this contact is used.
+    #[error("the free replies to this contact are used for now")]
+    ReplyLimit {
+        /// When the next epoch begins, Unix seconds.
+        until: u64,
+    },
+    /// The recipient is blocked.
+    #[error("you have blocked this contact")]
+    Blocked,
     /// All tokens are bound to another relay.
     #[error("your tokens are for another relay than the recipient's")]
     OtherRelay,
@@ -151,6 +160,8 @@ impl Error {
             Self::NotAnonymous { .. } => "not-anonymous",
             Self::InsecureTransport { .. } => "insecure-transport",
             Self::NoToken { .. } => "no-token",
+            Self::ReplyLimit { .. } => "reply-limit",
+            Self::Blocked => "blocked",
             Self::OtherRelay => "other-relay",
             Self::TextTooLong { .. } => "text-too-long",
             Self::CardInvalid(_) => "card-invalid",
@@ -167,12 +178,12 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Internal(_) | Self::Storage(_) => 1,
-            Self::Invalid(_) | Self::TextTooLong { .. } | Self::OwnCard => 2,
+            Self::Invalid(_) | Self::TextTooLong { .. } | Self::OwnCard | Self::Blocked => 2,
             Self::NeedsLogin | Self::LoginRefused => 3,
             Self::WrongPassword | Self::ProfileDamaged(_) | Self::ProfileRolledBack => 4,
             Self::Network { .. } | Self::Unavailable { .. } => 5,
             Self::Refused(_) | Self::VerdictDone => 6,
-            Self::NoToken { .. } | Self::OtherRelay => 7,
+            Self::NoToken { .. } | Self::OtherRelay | Self::ReplyLimit { .. } => 7,
             Self::NotAnonymous { .. } | Self::InsecureTransport { .. } => 8,
             Self::NoProfile
             | Self::ProfileExists
@@ -219,6 +230,8 @@ impl Error {
             Self::NoToken { .. } => {
                 "tokens come back when recipients release them: see `postern tokens`, and let `postern sync` ask for them"
             }
+            Self::ReplyLimit { .. } => "wait for the next epoch, or spend a token on it with --spend-token",
+            Self::Blocked => "take them up again with `postern unblock`",
             Self::OtherRelay => {
                 "ask the recipient for a card at your relay; tokens move between relays in a later version"
             }
@@ -250,6 +263,15 @@ impl Error {
         }
     }
 
+    /// From when on (Unix seconds) it is worth trying again, where that is known.
+    pub const fn again_at(&self) -> Option<u64> {
+        match self {
+            Self::ReplyLimit { until } => Some(*until),
+            Self::NoToken { next_check } => *next_check,
+            _ => None,
+        }
+    }
+
     /// The kind of a refusal.
     pub fn refusal(&self) -> Option<ProblemKind> {
         match self {
@@ -278,6 +300,12 @@ fn refused_hint(problem: &Problem) -> Option<String> {
             return Some(again(problem.retry_after));
         }
         ProblemKind::TokenInvalid => "the token's key may have been retired: run `postern sync`, then `postern tokens`",
+        ProblemKind::ReplyInvalid => {
+            "the recipient's reply keys have changed: send it again, which costs a token and brings new credentials"
+        }
+        ProblemKind::ReplyUsed => "an older copy of this profile wrote by the same slot: send it again",
+        ProblemKind::ReplyEpoch => "check this machine's clock",
+        ProblemKind::StrikeLimit => "fewer lists are kept if you block with --reveal",
         ProblemKind::Unauthorized => "run `postern login`",
         _ => return None,
     };

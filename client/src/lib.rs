@@ -11,7 +11,8 @@
 //! | `login` | session, signed calls, JWTs |
 //! | `card` | own card and its keys, other people's cards |
 //! | `tokens`, `directory`, `exchange` | the signature screen; the issuer's keys; how tokens come back |
-//! | `send` | the cold send |
+//! | `send` | writing: as a reply, or for a token |
+//! | `reply` | reply credentials: handed over, held, traced, struck |
 //! | `read`, `open`, `payload`, `olm` | fetching, opening, checking the sender |
 //! | `verdict`, `outbox` | accept, decline, spam; told the relay at a random time |
 //! | `contact` | people |
@@ -40,6 +41,7 @@ pub mod payload;
 pub mod profile;
 pub mod read;
 pub mod register;
+pub mod reply;
 pub mod secret;
 pub mod send;
 pub mod settings;

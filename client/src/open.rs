@@ -22,16 +22,31 @@ use crate::client::Account;
 use crate::contact::{ContactRecord, Standing};
 use crate::error::{Error, Result};
 use crate::olm::{self, OlmSessionRecord};
-use crate::payload::{Inner, Payload};
+use crate::payload::{Held, Inner, Kind, Payload};
 use crate::profile::Profile;
 use crate::read::{Folder, MessageRecord};
 use crate::secret::SecretText;
 
 /// What a message changes.
 pub(crate) struct Opened {
-    pub(crate) message: MessageRecord,
+    /// `None`: not to be shown.
+    pub(crate) message: Option<MessageRecord>,
     pub(crate) session: Option<(String, OlmSessionRecord)>,
     pub(crate) contact: Option<(SigningPublicKey, ContactRecord)>,
+    /// What it says besides its text, once its sender is certain.
+    pub(crate) said: Option<Said>,
+}
+
+/// What concerns replies in a message, and from whom it is.
+pub(crate) struct Said {
+    pub(crate) from: SigningPublicKey,
+    pub(crate) standing: Standing,
+    /// Where their mailbox is.
+    pub(crate) relay_url: String,
+    pub(crate) sent_at: u64,
+    pub(crate) slot: Option<u16>,
+    pub(crate) held: Option<Held>,
+    pub(crate) handover: Zeroizing<Vec<u8>>,
 }
 
 /// Why a message is junk; with its text if it could be read.
@@ -79,10 +94,9 @@ impl Opener<'_> {
             Ok(opened) => Ok(opened),
             Err(Bad::Failed(error)) => Err(error),
             Err(Bad::Junk(junk)) => {
-                let mut message = MessageRecord::new(queued, self.now, Folder::Junk);
-                message.reason = Some(junk.reason);
+                let mut message = MessageRecord::junk(queued, self.now, junk.reason);
                 message.text = junk.text;
-                Ok(Opened { message, session: None, contact: None })
+                Ok(Opened { message: Some(message), session: None, contact: None, said: None })
             }
         }
     }
@@ -98,22 +112,55 @@ impl Opener<'_> {
             failed @ Bad::Failed(_) => failed,
         };
         let (peer, contact) = self.sender(&inner, &decrypted, &payload).map_err(with_text)?;
+        let session = Some((decrypted.name.clone(), self.advanced(&decrypted, peer)?));
+        if payload.kind == Kind::Hello && self.profile.get::<ContactRecord>(&peer.to_string())?.is_none() {
+            // A stranger has to write something to be taken note of.
+            return Ok(Opened { message: None, session, contact: None, said: None });
+        }
+        let message = match (payload.kind, contact.standing) {
+            (Kind::Hello, _) | (_, Standing::Blocked) => None,
+            (Kind::Text, _) => Some(self.message(queued, &payload, &peer, &contact)?),
+        };
+        let said = Said {
+            from: peer,
+            standing: contact.standing,
+            relay_url: contact.card()?.relay_url,
+            sent_at: payload.sent_at,
+            slot: payload.slot,
+            held: payload.held,
+            handover: payload.handover,
+        };
+        Ok(Opened { message, session, contact: Some((peer, contact)), said: Some(said) })
+    }
+
+    fn message(
+        &self,
+        queued: &QueuedMessage,
+        payload: &Payload,
+        peer: &SigningPublicKey,
+        contact: &ContactRecord,
+    ) -> Result<MessageRecord> {
         let mut message = MessageRecord::new(queued, self.now, folder(contact.standing));
-        message.from = Some(peer);
+        message.from = Some(*peer);
         message.phone = Some(contact.phone.as_str().to_owned());
         message.sent_at = Some(payload.sent_at);
-        message.text = Some(payload.text);
-        message.warning = self.warning(&peer, &contact)?;
+        message.text = Some(payload.text.clone());
+        message.warning = self.warning(peer, contact)?;
         if contact.standing == Standing::Spam {
             message.reason = Some("you reported its sender as spam".to_owned());
         }
-        let mut record = match decrypted.record {
-            Some(record) => record,
+        Ok(message)
+    }
+
+    /// The session's row after this message.
+    fn advanced(&self, decrypted: &Decrypted, peer: SigningPublicKey) -> Result<OlmSessionRecord> {
+        let mut record = match &decrypted.record {
+            Some(record) => record.clone(),
             None => OlmSessionRecord::of(peer, &decrypted.session)?,
         };
         record.update(&decrypted.session)?;
         record.last_received = self.now.0;
-        Ok(Opened { message, session: Some((decrypted.name, record)), contact: Some((peer, contact)) })
+        Ok(record)
     }
 
     fn unseal(&self, queued: &QueuedMessage) -> std::result::Result<Inner, Bad> {
@@ -205,6 +252,7 @@ fn folder(standing: Standing) -> Folder {
     match standing {
         Standing::Contact => Folder::Inbox,
         Standing::Request | Standing::Declined => Folder::Requests,
-        Standing::Spam => Folder::Junk,
+        // Nothing of who is blocked is shown anyway.
+        Standing::Spam | Standing::Blocked => Folder::Junk,
     }
 }

@@ -2,25 +2,36 @@
 //!
 //! ```text
 //! inner   := version u8 = 1 ‖ session hint (8) ‖ olm type u8 (0 pre-key, 1 normal) ‖ olm message (rest)
-//! payload := version u8 = 1 ‖ kind u8 (1 text) ‖ to (32) ‖ sent_at u64 ‖ card (u16 length ‖ bytes) ‖ text (UTF-8, rest)
+//! payload := version u8 = 2 ‖ kind u8 (1 text, 2 hello) ‖ to (32) ‖ sent_at u64 ‖ slot u16 (0xffff: admitted by token) ‖
+//!            held key version u32 ‖ held through period u32 (0, 0: none) ‖ card (u16 length ‖ bytes) ‖
+//!            handover (u16 length ‖ bytes) ‖ text (UTF-8, rest; empty in a hello)
 //! ```
 //!
 //! `inner` is what the sealed envelope holds; `payload` is the plaintext of the Olm message in it. The hint tells the recipient which Olm
 //! session to try; only they can read it. `to` is the identity key of the recipient that was meant: a card with somebody else's Olm keys
 //! in it gets nobody a message that was not for them. The card is there in every pre-key message, and empty after that.
+//!
+//! `slot` is the slot of the reply credential that the message came by, which finds its sender at the first try. `held …` says which of the
+//! recipient's credentials the writer has, so that the recipient hands over what is missing. `handover` is a
+//! [`postern_protocol::reply::Handover`], or empty. A hello brings credentials only, and is never shown.
 
 use std::fmt;
 
 use postern_protocol::card::Card;
 use postern_protocol::codec::{DecodeError, Reader, TooLong, put_bytes16};
 use postern_protocol::ids::SigningPublicKey;
+use serde::{Deserialize, Serialize};
 use vodozemac::olm::OlmMessage;
 use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
 
-const VERSION: u8 = 1;
-const KIND_TEXT: u8 = 1;
+/// Of `inner`.
+const INNER_VERSION: u8 = 1;
+/// Of `payload`. Version 1 had no reply credentials.
+const VERSION: u8 = 2;
+/// In place of a slot: a token paid.
+const NO_SLOT: u16 = 0xffff;
 
 /// The longest text that one envelope carries with a card beside it, bytes. (The largest envelope holds 64 KiB; the rest is cards,
 /// headers and padding.)
@@ -49,7 +60,7 @@ impl Inner {
     /// As above.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, bytes) = self.message.to_parts();
-        let mut out = vec![VERSION];
+        let mut out = vec![INNER_VERSION];
         out.extend_from_slice(&self.hint.0);
         // 0 or 1: Olm has no others.
         out.push(u8::from(kind != 0));
@@ -63,7 +74,7 @@ impl Inner {
     /// [`DecodeError`] if it is anything else.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        if r.u8()? != VERSION {
+        if r.u8()? != INNER_VERSION {
             return Err(DecodeError::Invalid("envelope version"));
         }
         let hint = SessionHint(r.array()?);
@@ -73,15 +84,50 @@ impl Inner {
     }
 }
 
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To be read.
+    Text,
+    /// Brings reply credentials, and has no text.
+    Hello,
+}
+
+impl Kind {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Text => 1,
+            Self::Hello => 2,
+        }
+    }
+}
+
+/// Which of the recipient's reply credentials the writer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Version of the recipient's group secret, from 1.
+    pub key_version: u32,
+    /// Every period up to this one.
+    pub through: u32,
+}
+
 /// The plaintext of the Olm message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
+    /// To be read, or not.
+    pub kind: Kind,
     /// Whom it is for: their identity key.
     pub to: SigningPublicKey,
     /// When it was written, Unix seconds, by the sender's clock.
     pub sent_at: u64,
+    /// The slot of the reply credential that it came by; `None`: a token.
+    pub slot: Option<u16>,
+    /// Which of the recipient's credentials the writer holds.
+    pub held: Option<Held>,
     /// The sender's card, in pre-key messages.
     pub card: Option<Card>,
+    /// An encoded [`postern_protocol::reply::Handover`], not read yet: one that is malformed spoils no message. Empty: none.
+    pub handover: Zeroizing<Vec<u8>>,
     /// What was written.
     pub text: SecretText,
 }
@@ -90,15 +136,20 @@ impl Payload {
     /// As above.
     ///
     /// # Errors
-    /// [`TooLong`] if the card does not fit.
+    /// [`TooLong`] if the card or the handover does not fit.
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, TooLong> {
         let card = self.card.as_ref().map(Card::encode).transpose()?.unwrap_or_default();
         let text = self.text.expose().as_bytes();
-        let mut out = Zeroizing::new(Vec::with_capacity(64 + card.len() + text.len()));
-        out.extend_from_slice(&[VERSION, KIND_TEXT]);
+        let mut out = Zeroizing::new(Vec::with_capacity(64 + card.len() + self.handover.len() + text.len()));
+        out.extend_from_slice(&[VERSION, self.kind.byte()]);
         out.extend_from_slice(self.to.as_bytes());
         out.extend_from_slice(&self.sent_at.to_be_bytes());
+        out.extend_from_slice(&self.slot.unwrap_or(NO_SLOT).to_be_bytes());
+        let (key_version, through) = self.held.map_or((0, 0), |held| (held.key_version, held.through));
+        out.extend_from_slice(&key_version.to_be_bytes());
+        out.extend_from_slice(&through.to_be_bytes());
         put_bytes16(&mut out, &card)?;
+        put_bytes16(&mut out, &self.handover)?;
         out.extend_from_slice(text);
         Ok(out)
     }
@@ -112,17 +163,26 @@ impl Payload {
         if r.u8()? != VERSION {
             return Err(DecodeError::Invalid("payload version"));
         }
-        if r.u8()? != KIND_TEXT {
-            return Err(DecodeError::Invalid("payload kind"));
-        }
+        let kind = match r.u8()? {
+            1 => Kind::Text,
+            2 => Kind::Hello,
+            _ => return Err(DecodeError::Invalid("payload kind")),
+        };
         let to = SigningPublicKey(r.array()?);
         let sent_at = r.u64()?;
+        let slot = Some(r.u16()?).filter(|slot| *slot != NO_SLOT);
+        let held = Held { key_version: r.u32()?, through: r.u32()? };
+        let held = Some(held).filter(|held| held.key_version != 0);
         let card = match r.bytes16()? {
             [] => None,
             bytes => Some(Card::decode(bytes)?),
         };
+        let handover = Zeroizing::new(r.bytes16()?.to_vec());
         let text = std::str::from_utf8(r.rest()).map_err(|_| DecodeError::Invalid("text"))?;
-        Ok(Self { to, sent_at, card, text: SecretText::new(text) })
+        if kind == Kind::Hello && !text.is_empty() {
+            return Err(DecodeError::Invalid("hello"));
+        }
+        Ok(Self { kind, to, sent_at, slot, held, card, handover, text: SecretText::new(text) })
     }
 }
 
@@ -146,19 +206,36 @@ mod tests {
     }
 
     fn payload(card: Option<Card>, text: &str) -> Payload {
-        Payload { to: SigningPublicKey([9; 32]), sent_at: 1_700_000_000, card, text: SecretText::new(text) }
+        Payload {
+            kind: Kind::Text,
+            to: SigningPublicKey([9; 32]),
+            sent_at: 1_700_000_000,
+            slot: None,
+            held: None,
+            card,
+            handover: Vec::new().into(),
+            text: SecretText::new(text),
+        }
+    }
+
+    fn reply() -> Payload {
+        let held = Some(Held { key_version: 1, through: 2977 });
+        Payload { slot: Some(15), held, handover: vec![8; 2253].into(), ..payload(None, "yes") }
     }
 
     #[test]
-    fn a_payload_reads_back_with_and_without_a_card() {
-        for payload in [payload(None, "grüezi"), payload(Some(card()), ""), payload(Some(card()), "a\0b")] {
+    fn a_payload_reads_back_with_and_without_a_card_and_what_is_for_replies() {
+        let hello = Payload { kind: Kind::Hello, ..payload(None, "") };
+        for payload in
+            [payload(None, "grüezi"), payload(Some(card()), ""), payload(Some(card()), "a\0b"), reply(), hello]
+        {
             assert_eq!(Payload::decode(&payload.encode().unwrap()), Ok(payload));
         }
     }
 
     #[test]
     fn a_payload_cut_before_its_text_is_refused() {
-        let bytes = payload(Some(card()), "").encode().unwrap();
+        let bytes = Payload { card: Some(card()), text: SecretText::new(""), ..reply() }.encode().unwrap();
         for n in 0..bytes.len() {
             assert!(Payload::decode(&bytes[..n]).is_err(), "{n}");
         }
@@ -167,10 +244,11 @@ mod tests {
     #[test]
     fn a_payload_of_another_version_kind_or_alphabet_is_refused() {
         let bytes = payload(None, "x").encode().unwrap();
-        for at in [0, 1] {
+        // Version 1 as well: it says nothing of replies.
+        for (at, byte) in [(0, 9), (0, 1), (1, 9), (1, 2)] {
             let mut bad = bytes.to_vec();
-            bad[at] = 9;
-            assert!(Payload::decode(&bad).is_err());
+            bad[at] = byte;
+            assert!(Payload::decode(&bad).is_err(), "byte {at} = {byte}");
         }
         let mut bad = bytes.to_vec();
         *bad.last_mut().unwrap() = 0xff;

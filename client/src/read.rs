@@ -1,20 +1,23 @@
-//! Reading: fetch, open, store, and only then acknowledge. A message that came twice is dropped; one that cannot be believed is shown
-//! as junk with the reason, not lost.
+//! Reading: fetch, open, store, and only then acknowledge. A message that came twice is dropped, also if it came in twice by different
+//! rights; one that cannot be believed is shown as junk with the reason, not lost.
 
 use postern_protocol::ids::{MessageId, SigningPublicKey};
 use postern_protocol::release::{ACK_PATH, MessageList};
-use postern_protocol::send::{MESSAGES_PATH, Messages, QueuedMessage};
+use postern_protocol::send::{Admission, MESSAGES_PATH, Messages, QueuedMessage};
 use postern_protocol::time::{Clock, Timestamp};
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::channel::Request;
 use crate::client::{Account, Client};
+use crate::contact::Standing;
 use crate::error::{Error, Result};
-use crate::names::{of_message, short};
-use crate::open::Opener;
+use crate::names::{hex, of_message, short};
+use crate::open::{Opened, Opener};
 use crate::outbox::{OutboxJob, Verdict};
 use crate::profile::Record;
+use crate::reply::{Arrival, By, Traced};
 use crate::secret::SecretText;
 
 /// Messages in one answer: 20 of the largest size make about 1.8 MB of JSON.
@@ -22,6 +25,8 @@ const BATCH: usize = 20;
 const LARGEST_BATCH: usize = 4 * 1024 * 1024;
 /// Junk is kept so long, seconds.
 const KEEP_JUNK: u64 = 30 * 24 * 3600;
+/// An envelope is remembered for so long beyond the relay's retention, seconds.
+const KEEP_SEEN: u64 = 7 * 24 * 3600;
 
 /// Where a message lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,9 +56,30 @@ pub(crate) struct MessageRecord {
     /// What the reader should know beside the text.
     pub(crate) warning: Option<String>,
     pub(crate) verdict: Option<Verdict>,
-    /// The relay has the verdict.
+    /// The relay has the verdict, or need not hear of it.
     pub(crate) verdict_sent: bool,
     pub(crate) read: bool,
+    /// By what right it came in.
+    #[serde(default = "by_token")]
+    pub(crate) admission: Admission,
+    /// Whose reply credential that was.
+    #[serde(default)]
+    pub(crate) traced: Option<Traced>,
+}
+
+const fn by_token() -> Admission {
+    Admission::Token
+}
+
+/// An envelope that came; the key is its SHA-256 in hex.
+#[derive(Serialize, Deserialize)]
+struct SeenRecord {
+    /// When, Unix seconds.
+    at: u64,
+}
+
+impl Record for SeenRecord {
+    const KIND: &'static str = "seen";
 }
 
 impl Record for MessageRecord {
@@ -76,8 +102,32 @@ impl MessageRecord {
             verdict: None,
             verdict_sent: false,
             read: false,
+            admission: queued.admission.clone(),
+            traced: None,
         }
     }
+
+    /// Junk, for this reason.
+    pub(crate) fn junk(queued: &QueuedMessage, now: Timestamp, reason: String) -> Self {
+        Self { reason: Some(reason), ..Self::new(queued, now, Folder::Junk) }
+    }
+
+    /// One more thing that the reader should know.
+    pub(crate) fn warn(&mut self, words: &str) {
+        add(&mut self.warning, words);
+    }
+
+    /// One more reason why it is junk.
+    pub(crate) fn because(&mut self, words: &str) {
+        add(&mut self.reason, words);
+    }
+}
+
+fn add(text: &mut Option<String>, words: &str) {
+    *text = Some(match text.take() {
+        Some(before) => format!("{before}; {words}"),
+        None => words.to_owned(),
+    });
 }
 
 /// A message, for the screen. `Debug` shows no text and no number.
@@ -103,10 +153,12 @@ pub struct Message {
     pub warning: Option<String>,
     /// What was decided about it.
     pub verdict: Option<Verdict>,
-    /// The relay knows the verdict; else it goes at a random time.
+    /// The relay knows the verdict, or need not: of a reply. Else it goes at a random time.
     pub verdict_sent: bool,
     /// It was opened.
     pub read: bool,
+    /// By what right it came in.
+    pub by: By,
 }
 
 impl std::fmt::Debug for Message {
@@ -156,34 +208,58 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             }
         }
         self.prune_junk()?;
+        self.prune_seen(account.retention_seconds)?;
         Ok(fetched)
     }
 
-    /// Stores one message with everything that follows from it, in one transaction; `None` if it came before.
+    /// Stores one message with everything that follows from it, in one transaction; `None` if there is nothing to show: it came before,
+    /// is a hello, or is from somebody blocked.
     fn take_in(&mut self, account: &Account, queued: &QueuedMessage) -> Result<Option<Folder>> {
         let name = of_message(&queued.message);
-        if self.profile.get::<MessageRecord>(&name)?.is_some() {
+        let seen = hex(&Sha256::digest(&queued.envelope.0));
+        if self.profile.get::<MessageRecord>(&name)?.is_some() || self.profile.get::<SeenRecord>(&seen)?.is_some() {
             return Ok(None);
         }
+        let now = self.clock.now();
+        let mut arrival = Arrival::check(&self.profile, account, now, queued)?;
+        if !arrival.is_lawful() {
+            // Not opened, nor remembered as seen: the same envelope may still come by a right of its own.
+            let message = MessageRecord::junk(queued, now, "the relay let it in without a right".to_owned());
+            self.profile.tx(&mut self.rng, |t| t.put(&name, &message))?;
+            return Ok(Some(Folder::Junk));
+        }
         let keys = self.sealing_keys()?;
-        let opener = Opener { profile: &self.profile, account, keys: &keys, now: self.clock.now() };
-        let mut opened = opener.open(queued)?;
-        let folder = opened.message.folder;
-        // Who is a contact has been judged already: the token goes back by itself, at a random time (M18).
-        let job = (folder == Folder::Inbox).then_some(Verdict::Accepted);
-        opened.message.verdict = job;
-        let job = job.map(|verdict| self.outbox_job(queued.message, verdict)).transpose()?;
+        let mut opened = Opener { profile: &self.profile, account, keys: &keys, now }.open(queued)?;
+        arrival.settle(&mut opened)?;
+        let changes = arrival.into_changes();
+        let job = self.release_job(queued, &opened)?;
+        if let Some(message) = &mut opened.message {
+            message.verdict = job.as_ref().map(|job| job.verdict);
+        }
         self.profile.tx(&mut self.rng, |t| {
-            t.put(&name, &opened.message)?;
+            t.put(&seen, &SeenRecord { at: now.seconds() })?;
+            if let Some(message) = &opened.message {
+                t.put(&name, message)?;
+            }
             if let Some((session, record)) = &opened.session {
                 t.put(session, record)?;
             }
             if let Some((peer, contact)) = &opened.contact {
                 t.put(&peer.to_string(), contact)?;
             }
+            changes.put(t)?;
             job.map_or(Ok(()), |job: OutboxJob| t.put(&name, &job))
         })?;
-        Ok(Some(folder))
+        Ok(opened.message.map(|message| message.folder))
+    }
+
+    /// Who is a contact has been judged already: the token, if there is one, goes back by itself, at a random time (M18).
+    fn release_job(&mut self, queued: &QueuedMessage, opened: &Opened) -> Result<Option<OutboxJob>> {
+        let known = opened.said.as_ref().is_some_and(|said| said.standing == Standing::Contact);
+        if !known || queued.admission != Admission::Token {
+            return Ok(None);
+        }
+        self.outbox_job(queued.message, Verdict::Accepted).map(Some)
     }
 
     async fn acknowledge(&mut self, account: &Account, batch: &Messages) -> Result<()> {
@@ -205,6 +281,17 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             return Ok(());
         }
         self.profile.tx(&mut self.rng, |t| old.iter().try_for_each(|name| t.delete::<MessageRecord>(name).map(drop)))
+    }
+
+    /// Forgets envelopes that cannot come again: the relay has let go of them.
+    fn prune_seen(&mut self, retention_seconds: u64) -> Result<()> {
+        let before = self.now().seconds().saturating_sub(retention_seconds.saturating_add(KEEP_SEEN));
+        let mut old = self.profile.list::<SeenRecord>()?;
+        old.retain(|(_, seen)| seen.at < before);
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.profile.tx(&mut self.rng, |t| old.iter().try_for_each(|(name, _)| t.delete::<SeenRecord>(name).map(drop)))
     }
 
     /// The messages of some folders, newest last.
@@ -254,5 +341,6 @@ fn shown(name: String, message: MessageRecord) -> Message {
         verdict: message.verdict,
         verdict_sent: message.verdict_sent,
         read: message.read,
+        by: By::of(&message.admission),
     }
 }

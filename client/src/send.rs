@@ -1,37 +1,43 @@
-//! The cold send: one token, one message, no name on it.
+//! Writing: by a reply credential if the recipient has handed one over, else for a token; no name on it either way.
 //!
-//! 1. The recipient's card is fetched anonymously and checked against the link (`card`).
-//! 2. The text goes into an Olm message, that into an envelope sealed to the card's key (`payload`, `olm`).
-//! 3. The exact envelope and the token it takes are on disk before anything is sent.
-//! 4. It is sent anonymously. 201: the token is out. Lost on the way: the identical bytes go again, now or at the next `sync`.
-//!    Refused: the token is back, and the user is told why.
+//! 1. What pays is chosen (`pay`); the recipient's card is fetched anonymously and checked against the link (`card`).
+//! 2. The text goes into an Olm message, that into an envelope sealed to the card's key (`payload`, `olm`), with reply credentials for the
+//!    recipient beside it as far as they have none (`reply`).
+//! 3. The exact envelope, and the token or the slot that it takes, are on disk before anything is sent.
+//! 4. It is sent anonymously (`deliver`). 201: it is there, and the token is out. Lost on the way: the identical bytes go again, now or at
+//!    the next `sync`. Refused: the token is back, and the user is told why; a slot stays used.
 //!
-//! The relay learns that somebody wrote to this mailbox. A reply to a contact costs a token as well in this version: reply credentials
-//! come later.
+//! The relay learns that somebody wrote to this mailbox, and by which kind of right.
+
+mod deliver;
+mod pay;
 
 use std::fmt;
 
 use postern_credentials::envelope;
 use postern_protocol::card::{Card, CardLink};
-use postern_protocol::ids::{Base64, ChallengeDigest, MailboxId, SigningPublicKey};
-use postern_protocol::problem::ProblemKind;
-use postern_protocol::send::{RELAY_INFO_PATH, RelayInfo, send_path};
+use postern_protocol::ids::{Base64, MailboxId, SigningPublicKey};
+use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::time::Clock;
-use postern_protocol::tokens::authorization;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
-use crate::channel::{OCTETS, Request};
+pub(crate) use self::pay::Means;
+use self::pay::Payment;
+pub use self::pay::{NoReply, Paid};
 use crate::client::Client;
 use crate::contact::{ContactRecord, Standing};
 use crate::error::{Error, Result};
-use crate::exchange::ExchangeJob;
 use crate::olm::{self, OlmSessionRecord};
-use crate::payload::{Inner, MAX_TEXT, Payload};
+use crate::payload::{Inner, Kind, MAX_TEXT, Payload};
 use crate::profile::Record;
+use crate::reply::{HeldRecord, HelloJob, IssuedRecord};
 use crate::secret::SecretText;
 use crate::tokens::{TokenRecord, TokenState};
+
+/// What an Olm message and its header add to a payload, at most, bytes.
+const OLM_ADDS: usize = 256;
 
 /// To whom. `Debug` shows no number.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,7 +70,14 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// A message on its way; its key is the serial of its token, which is also its id at the relay.
+/// How to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendOptions {
+    /// When the replies of this epoch are used, pay with a token instead of refusing.
+    pub spend_token: bool,
+}
+
+/// A message on its way; its key is its id at the relay: the serial of its token, or what its presentation makes it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Outgoing {
     to: SigningPublicKey,
@@ -75,6 +88,8 @@ pub(crate) struct Outgoing {
     envelope: Base64,
     text: SecretText,
     written: u64,
+    #[serde(default)]
+    payment: Payment,
     pub(crate) state: OutgoingState,
 }
 
@@ -110,35 +125,59 @@ pub struct Sent {
     pub delivery: Delivery,
     /// How many tokens are left.
     pub tokens_left: usize,
-    /// The recipient has written before: this was a reply, which will cost no token in a later version.
-    pub to_contact: bool,
+    /// What it was paid with.
+    pub paid: Paid,
 }
 
 impl fmt::Debug for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { delivery, tokens_left, .. } = self;
-        f.debug_struct("Sent").field("delivery", delivery).field("tokens_left", tokens_left).finish_non_exhaustive()
+        let Self { delivery, tokens_left, paid, .. } = self;
+        f.debug_struct("Sent")
+            .field("delivery", delivery)
+            .field("tokens_left", tokens_left)
+            .field("paid", paid)
+            .finish_non_exhaustive()
     }
 }
 
 /// Everything that was decided about a message before it is stored.
 struct Draft {
     id: String,
-    token: TokenRecord,
     outgoing: Outgoing,
     session: (String, OlmSessionRecord),
     contact: ContactRecord,
+    token: Option<TokenRecord>,
+    held: Option<HeldRecord>,
+    /// They are handed credentials in it.
+    issued: Option<IssuedRecord>,
+    paid: Paid,
+}
+
+/// An envelope, and what making it has changed.
+struct Sealed {
+    envelope: Vec<u8>,
+    session: (String, OlmSessionRecord),
+    issued: Option<IssuedRecord>,
     /// Something came back before.
-    is_reply: bool,
+    is_answered: bool,
 }
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {
+    /// [`Self::send_with`] the usual options: never more than one token, and none if there is a reply credential.
+    ///
+    /// # Errors
+    /// As [`Self::send_with`].
+    pub async fn send(&mut self, target: &Target, text: &str) -> Result<Sent> {
+        self.send_with(target, text, SendOptions::default()).await
+    }
+
     /// Writes to somebody. When it returns, the message is at the relay, or on disk and sent again by itself.
     ///
     /// # Errors
-    /// [`Error::NoToken`], [`Error::NotAnonymous`], [`Error::CardInvalid`], [`Error::OwnCard`], [`Error::TextTooLong`], [`Error::NotFound`];
-    /// [`Error::Refused`] if the relay does not take it: nothing was sent then, and the token is back.
-    pub async fn send(&mut self, target: &Target, text: &str) -> Result<Sent> {
+    /// [`Error::ReplyLimit`], [`Error::NoToken`], [`Error::Blocked`], [`Error::NotAnonymous`], [`Error::CardInvalid`],
+    /// [`Error::OwnCard`], [`Error::TextTooLong`], [`Error::NotFound`]; [`Error::Refused`] if the relay does not take it: nothing was
+    /// sent then, and the token is back.
+    pub async fn send_with(&mut self, target: &Target, text: &str, options: SendOptions) -> Result<Sent> {
         self.profile.verify()?;
         if text.len() > MAX_TEXT {
             return Err(Error::TextTooLong { max: MAX_TEXT });
@@ -150,9 +189,17 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if link.identity == self.own_key()? {
             return Err(Error::OwnCard);
         }
-        let challenge = self.challenge_at(&link.relay_url).await?;
-        let token = self.pick_token(&challenge, &link.mailbox)?;
-        let (card, subject) = self.fetch_card(&link).await?;
+        let known = self.profile.get::<ContactRecord>(&link.identity.to_string())?;
+        if known.is_some_and(|known| known.standing == Standing::Blocked) {
+            return Err(Error::Blocked);
+        }
+        let means = self.choose_means(&link, options).await?;
+        self.write(&link, Some(text), means).await
+    }
+
+    /// Writes a text, or a hello, with what was chosen to pay for it.
+    pub(crate) async fn write(&mut self, link: &CardLink, text: Option<&str>, means: Means) -> Result<Sent> {
+        let (card, subject) = self.fetch_card(link).await?;
         let known = self.profile.get::<ContactRecord>(&link.identity.to_string())?;
         let now = self.now().seconds();
         let mut contact = match known {
@@ -161,40 +208,73 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         };
         contact.standing = Standing::Contact;
         contact.refresh(&card)?;
-        let draft = self.draft(&link, &card, contact, token, text)?;
-        let to_contact = draft.is_reply;
-        let (id, phone) = (draft.id.clone(), subject.phone.as_str().to_owned());
+        let draft = self.draft(link, &card, contact, means, text)?;
+        let (id, paid, phone) = (draft.id.clone(), draft.paid, subject.phone.as_str().to_owned());
         self.store_draft(draft)?;
-        let delivery = self.deliver(&id).await?;
-        Ok(Sent { id, phone, delivery, tokens_left: self.tokens()?.left, to_contact })
+        let (id, delivery) = self.deliver(&id).await?;
+        Ok(Sent { id, phone, delivery, tokens_left: self.tokens()?.left, paid })
     }
 
-    /// What a token must answer at this relay: known for the own one, asked anonymously of others.
-    async fn challenge_at(&mut self, relay_url: &str) -> Result<ChallengeDigest> {
-        if relay_url == self.account()?.relay.url {
-            return self.own_challenge();
-        }
-        let reply = self.send_anonymously(&Request::get(relay_url, RELAY_INFO_PATH)?).await?;
-        let info: RelayInfo = reply.json()?;
-        Ok(ChallengeDigest(Sha256::digest(&info.challenge.0).into()))
-    }
-
-    /// Encrypts, in memory only.
+    /// Encrypts and presents, in memory only.
     fn draft(
         &mut self,
         link: &CardLink,
         card: &Card,
         contact: ContactRecord,
-        mut token: TokenRecord,
-        text: &str,
+        means: Means,
+        text: Option<&str>,
     ) -> Result<Draft> {
+        let sealed = self.seal(link, card, &means, text)?;
+        let mut outgoing = Outgoing {
+            to: link.identity,
+            phone: contact.phone.as_str().to_owned(),
+            relay_url: link.relay_url.clone(),
+            mailbox: link.mailbox,
+            envelope: Base64(sealed.envelope),
+            text: SecretText::new(text.unwrap_or_default()),
+            written: self.now().seconds(),
+            payment: Payment::Token,
+            state: OutgoingState::Queued,
+        };
+        let (id, token, held, paid) = match means {
+            Means::Token { mut token, reason } => {
+                token.state = TokenState::Sending;
+                let reason = reason.or(sealed.is_answered.then_some(NoReply::NeverHad));
+                (token.serial(), Some(token), None, Paid::Token { reason })
+            }
+            Means::Reply { held, slot } => {
+                let (id, presented) = self.presented(&outgoing, &slot, false)?;
+                outgoing.payment = Payment::Reply(presented);
+                (id, None, Some(held), Paid::Reply { left_in_epoch: slot.left })
+            }
+        };
+        Ok(Draft { id, outgoing, session: sealed.session, contact, token, held, issued: sealed.issued, paid })
+    }
+
+    fn seal(&mut self, link: &CardLink, card: &Card, means: &Means, text: Option<&str>) -> Result<Sealed> {
         let now = self.now();
         let (mut record, mut session) = olm::session_for(&self.profile, &link.identity, card)?;
         // Until something came back they may not know us yet: every pre-key message says who we are.
-        let is_reply = session.has_received_message();
-        let own_card = if is_reply { None } else { Some(self.own_card()?) };
-        let payload =
-            Payload { to: link.identity, sent_at: now.seconds(), card: own_card, text: SecretText::new(text) };
+        let is_answered = session.has_received_message();
+        let own_card = if is_answered { None } else { Some(self.own_card()?) };
+        let (slot, held) = match means {
+            Means::Reply { held, slot } => (Some(slot.slot), held.says(now)),
+            Means::Token { .. } => {
+                let held = self.profile.get::<HeldRecord>(&link.identity.to_string())?;
+                (None, held.and_then(|held| held.says(now)))
+            }
+        };
+        let mut payload = Payload {
+            kind: if text.is_some() { Kind::Text } else { Kind::Hello },
+            to: link.identity,
+            sent_at: now.seconds(),
+            slot,
+            held,
+            card: own_card,
+            handover: Zeroizing::default(),
+            text: SecretText::new(text.unwrap_or_default()),
+        };
+        let issued = self.hand_over(link, &mut payload)?;
         let plain = payload.encode().map_err(|_| Error::TextTooLong { max: MAX_TEXT })?;
         let message = session.encrypt(plain.as_slice()).map_err(|_| Error::Internal("Olm did not encrypt"))?;
         let hint = olm::hint(&session.session_id());
@@ -203,125 +283,39 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             envelope::seal(&mut self.rng, &card.sealing_key, &link.mailbox, &inner).map_err(sealing_error)?;
         record.update(&session)?;
         record.last_used = now.0;
-        token.state = TokenState::Sending;
-        let outgoing = Outgoing {
-            to: link.identity,
-            phone: contact.phone.as_str().to_owned(),
-            relay_url: link.relay_url.clone(),
-            mailbox: link.mailbox,
-            envelope: Base64(envelope),
-            text: SecretText::new(text),
-            written: now.seconds(),
-            state: OutgoingState::Queued,
-        };
-        Ok(Draft { id: token.serial(), token, outgoing, session: (olm::name(hint), record), contact, is_reply })
+        Ok(Sealed { envelope, session: (olm::name(hint), record), issued, is_answered })
+    }
+
+    /// Puts into the payload what the recipient is still to be handed, unless the text needs the room.
+    fn hand_over(&mut self, link: &CardLink, payload: &mut Payload) -> Result<Option<IssuedRecord>> {
+        let account = self.account()?;
+        let Some(offer) = self.offer(&account, &link.identity)? else { return Ok(None) };
+        payload.handover = offer.handover;
+        let most = ENVELOPE_SIZES.into_iter().max().map_or(0, envelope::capacity).saturating_sub(OLM_ADDS);
+        if payload.encode().is_ok_and(|plain| plain.len() <= most) {
+            return Ok(Some(offer.issued));
+        }
+        payload.handover = Zeroizing::default();
+        Ok(None)
     }
 
     fn store_draft(&mut self, draft: Draft) -> Result<()> {
+        let peer = draft.outgoing.to.to_string();
         self.profile.tx(&mut self.rng, |t| {
-            t.put(&draft.id, &draft.token)?;
             t.put(&draft.id, &draft.outgoing)?;
             t.put(&draft.session.0, &draft.session.1)?;
-            t.put(&draft.outgoing.to.to_string(), &draft.contact)
-        })
-    }
-
-    /// Sends every message that is not confirmed again, byte for byte. How many were delivered, and what failed.
-    ///
-    /// # Errors
-    /// A damaged profile.
-    pub async fn retry_outgoing(&mut self) -> Result<(usize, Vec<Error>)> {
-        let (mut delivered, mut failed) = (0, Vec::new());
-        for (id, outgoing) in self.profile.list::<Outgoing>()? {
-            if outgoing.state != OutgoingState::Queued {
-                continue;
+            t.put(&peer, &draft.contact)?;
+            if let Some(token) = &draft.token {
+                t.put(&draft.id, token)?;
             }
-            match self.deliver(&id).await {
-                Ok(Delivery::Delivered) => delivered += 1,
-                Ok(Delivery::Queued(error)) | Err(error) => {
-                    let pointless = matches!(error, Error::Network { .. } | Error::NotAnonymous { .. });
-                    failed.push(error);
-                    if pointless {
-                        break;
-                    }
-                }
+            if let Some(held) = &draft.held {
+                t.put(&peer, held)?;
             }
-        }
-        Ok((delivered, failed))
-    }
-
-    /// How many messages are not confirmed.
-    ///
-    /// # Errors
-    /// A damaged profile.
-    pub fn queued_messages(&self) -> Result<usize> {
-        let all = self.profile.list::<Outgoing>()?;
-        Ok(all.iter().filter(|(_, outgoing)| outgoing.state == OutgoingState::Queued).count())
-    }
-
-    async fn deliver(&mut self, id: &str) -> Result<Delivery> {
-        let outgoing = self.profile.get::<Outgoing>(id)?.ok_or(Error::NotFound("message"))?;
-        let token = self.profile.get::<TokenRecord>(id)?.ok_or(Error::NotFound("token"))?;
-        let request = Request::new(http::Method::POST, &outgoing.relay_url, &send_path(&outgoing.mailbox))?
-            .authorization(authorization(&token.token()?))
-            .body(OCTETS, outgoing.envelope.0.clone());
-        let answer = match self.send_anonymously(&request).await {
-            Ok(reply) => reply.success().map(drop),
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok(()) => self.settle_delivery(id, outgoing, token).map(|()| Delivery::Delivered),
-            // A relay that does not keep to the protocol may have taken it all the same.
-            Err(error @ Error::Misbehaved(_)) => Ok(Delivery::Queued(error)),
-            Err(error) if error.is_passing() => Ok(Delivery::Queued(error)),
-            Err(error @ Error::Refused(_)) => self.settle_rejection(id, outgoing, token, error).await,
-            // Not sent at all: no anonymous way.
-            Err(error) => Ok(Delivery::Queued(error)),
-        }
-    }
-
-    /// Accepted: the token is out, and at random times the relay is asked whether it came back.
-    fn settle_delivery(&mut self, id: &str, outgoing: Outgoing, mut token: TokenRecord) -> Result<()> {
-        let now = self.now().seconds();
-        let interval = self.settings()?.exchange_interval_seconds;
-        let job = ExchangeJob::new(self.some_time_about(interval));
-        token.state = TokenState::Out { since: now, to: outgoing.phone.clone() };
-        let state = OutgoingState::Delivered { at: now };
-        let outgoing = Outgoing { envelope: Base64::default(), state, ..outgoing };
-        self.profile.tx(&mut self.rng, |t| {
-            t.put(id, &token)?;
-            t.put(id, &outgoing)?;
-            t.put(id, &job)
+            if let Some(issued) = &draft.issued {
+                t.put(&peer, issued)?;
+            }
+            t.delete::<HelloJob>(&peer).map(drop)
         })
-    }
-
-    /// Refused for good: the message has failed, and the token is back unless the relay knows it as spent.
-    async fn settle_rejection(
-        &mut self,
-        id: &str,
-        outgoing: Outgoing,
-        mut token: TokenRecord,
-        error: Error,
-    ) -> Result<Delivery> {
-        let now = self.now();
-        let spent_before = error.refusal() == Some(ProblemKind::TokenAttached);
-        token.state = if spent_before {
-            TokenState::Out { since: now.seconds(), to: "?".to_owned() }
-        } else {
-            TokenState::Unspent { shown_to: Some(outgoing.mailbox) }
-        };
-        let code = error.refusal().map_or("refused", ProblemKind::slug).to_owned();
-        let outgoing = Outgoing { envelope: Base64::default(), state: OutgoingState::Failed { code }, ..outgoing };
-        self.profile.tx(&mut self.rng, |t| {
-            t.put(id, &token)?;
-            t.put(id, &outgoing)?;
-            if spent_before { t.put(id, &ExchangeJob::new(now)) } else { Ok(()) }
-        })?;
-        if error.refusal() == Some(ProblemKind::TokenInvalid) {
-            // Perhaps its key was retired; then it is written off. The refusal is what the user must hear in any case.
-            drop(self.refresh_keys().await);
-        }
-        Err(error)
     }
 }
 

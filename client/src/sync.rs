@@ -1,5 +1,5 @@
-//! Everything that waits for its time: unconfirmed messages, verdicts, questions after tokens, new mail, new keys. `postern inbox` and
-//! `postern sync` run it; `postern sync --watch` runs it until stopped.
+//! Everything that waits for its time: unconfirmed messages, hellos, verdicts, questions after tokens, new mail, new keys, strikes.
+//! `postern inbox` and `postern sync` run it; `postern sync --watch` runs it until stopped.
 //!
 //! One round uses both channels within seconds, so servers that compare their clocks can guess who asked for a token. `--watch` is the
 //! better way: the mailbox is listened to all the time there, and questions come at random moments of their own. `postern send` uses
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::exchange::{ExchangeJob, Exchanged};
 use crate::outbox::OutboxJob;
 use crate::read::Fetched;
+use crate::reply::HelloJob;
 use crate::secret::SecretText;
 
 /// The longest that one poll of the relay waits, seconds; it allows 60.
@@ -39,6 +40,12 @@ pub struct SyncReport {
     pub lost: usize,
     /// A card with new keys was published.
     pub card_published: bool,
+    /// The relay was given the group secrets that replies are checked with.
+    pub reply_keys_published: bool,
+    /// Messages without text that handed reply credentials to people who were accepted.
+    pub hellos: usize,
+    /// People about whom the relay was told what to refuse, or to take again.
+    pub strikes: usize,
     /// What failed.
     pub failures: Vec<Error>,
 }
@@ -58,8 +65,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             Ok(fetched) => {
                 report.fetched = fetched;
                 // Only now: what waited in the mailbox may have needed the oldest fallback key.
-                if self.rotate_keys(&account)?
-                    && let Err(error) = self.refresh_retention(&account).await
+                if (self.rotate_keys(&account)? || account.replies.is_none())
+                    && let Err(error) = self.refresh_relay_times(&account).await
                 {
                     report.note(error)?;
                 }
@@ -67,6 +74,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
                     Ok(published) => report.card_published = published,
                     Err(error) => report.note(error)?,
                 }
+                self.tend_replies(&mut report).await?;
             }
             Err(error) => report.note(error)?,
         }
@@ -75,14 +83,33 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         Ok(report)
     }
 
-    /// What must go out: messages, then verdicts.
+    /// What must go out: messages, hellos, then verdicts.
     async fn send_due(&mut self, report: &mut SyncReport) -> Result<()> {
         let (delivered, failed) = self.retry_outgoing().await?;
         report.delivered = delivered;
-        for error in failed {
+        let (hellos, failed_hellos) = self.run_hellos().await?;
+        report.hellos = hellos;
+        for error in failed.into_iter().chain(failed_hellos) {
             report.note(error)?;
         }
         self.tell_due(report).await
+    }
+
+    /// Group secrets and strikes that the relay must have, and what is over erased. After fetching: what was written by a slot must be
+    /// known before the slots that are left are struck.
+    async fn tend_replies(&mut self, report: &mut SyncReport) -> Result<()> {
+        let account = self.account()?;
+        match self.publish_reply_keys(&account).await {
+            Ok(published) => report.reply_keys_published = published,
+            Err(error) => report.note(error)?,
+        }
+        let run = self.run_strikes().await?;
+        report.strikes = run.told;
+        for error in run.failed {
+            report.note(error)?;
+        }
+        self.prune_held()?;
+        self.prune_issued(&account)
     }
 
     async fn tell_due(&mut self, report: &mut SyncReport) -> Result<()> {
@@ -128,13 +155,14 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         Ok(report)
     }
 
-    /// When the next verdict or question is due; `None` if nothing waits.
+    /// When the next verdict, hello or question is due; `None` if nothing waits.
     ///
     /// # Errors
     /// A damaged profile.
     pub fn next_due(&self) -> Result<Option<Timestamp>> {
         let verdicts = self.profile.list::<OutboxJob>()?.into_iter().map(|(_, job)| job.not_before);
-        Ok(verdicts.chain(self.next_question()?).min())
+        let hellos = self.profile.list::<HelloJob>()?.into_iter().map(|(_, job)| job.not_before);
+        Ok(verdicts.chain(hellos).chain(self.next_question()?).min())
     }
 
     fn next_question(&self) -> Result<Option<Timestamp>> {

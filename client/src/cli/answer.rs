@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use postern_protocol::time::Clock as _;
 use serde_json::{Value, json};
 
+use super::{SystemClock, show};
 use crate::error::Error;
 
 /// The answer of a command, in both forms.
@@ -54,12 +56,13 @@ pub(super) fn print_error(error: &Error, json: bool) -> ExitCode {
 }
 
 pub(super) fn error_json(error: &Error) -> Value {
-    json!({ "code": error.code(), "message": error.to_string(), "hint": error.hint() })
+    json!({
+        "code": error.code(), "message": error.to_string(), "hint": error.hint(), "again_at": error.again_at(),
+    })
 }
 
 fn in_words(what: &str, error: &Error) -> String {
-    match error.hint() {
-        Some(hint) => format!("{what}: {error}\n  {hint}"),
-        None => format!("{what}: {error}"),
-    }
+    let again = error.again_at().map(|at| format!("; again {}", show::when(SystemClock.now().seconds(), at)));
+    let hint = error.hint().map(|hint| format!("\n  {hint}"));
+    format!("{what}: {error}{}{}", again.unwrap_or_default(), hint.unwrap_or_default())
 }

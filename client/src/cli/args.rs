@@ -13,7 +13,7 @@ Exit codes:
    4  wrong password, or the profile is damaged
    5  network or server unavailable: repeat the command, nothing is done twice
    6  the server refused, or a verdict cannot be turned round any more
-   7  no token left for this recipient: postern tokens
+   7  no token left for this recipient, or no free reply for now: postern tokens
    8  the request would not be anonymous or protected: postern settings
    9  no profile, or registration not finished (or finished already)
   10  another postern command is using the profile
@@ -72,12 +72,15 @@ pub(super) enum Command {
     Login,
     /// Show your contact card, as text and QR code: who has it can write to you.
     Card,
-    /// Write to somebody; costs a token, replies to contacts as well in this version.
+    /// Write to somebody: free to who wrote back before, else for a token.
     Send {
         /// A card link (postern:v1?…), or a contact: number or first letters of its id.
         to: String,
         /// The text; without it, standard input.
         text: Option<String>,
+        /// Spend a token if the free replies to them are used for now.
+        #[arg(long)]
+        spend_token: bool,
     },
     /// Fetch and list messages.
     Inbox {
@@ -93,7 +96,7 @@ pub(super) enum Command {
         /// First letters of its id.
         id: String,
     },
-    /// Take the sender up as a contact; the token goes back at a random time.
+    /// Take the sender up as a contact: they can write for free from then on, and the token goes back at a random time.
     Accept {
         /// First letters of the message's id.
         id: String,
@@ -107,6 +110,31 @@ pub(super) enum Command {
     Spam {
         /// First letters of the message's id.
         id: String,
+    },
+    /// Let nothing of a contact through any more. They are not told, and the relay's answers to them stay the same.
+    Block {
+        /// A contact: number or first letters of its id.
+        contact: String,
+        /// Give the relay the contact's seed, so that it holds for as long as you are away. It can then tell which replies of this
+        /// period came from them.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Let a contact through again.
+    Unblock {
+        /// A contact: number or first letters of its id.
+        contact: String,
+    },
+    /// Whose message it is: traces what came by a reply credential, also if it could not be opened.
+    Who {
+        /// First letters of the message's id.
+        id: String,
+    },
+    /// Replace the key that contacts' replies are checked with: if the relay may have lost it.
+    RotateReplyKey {
+        /// Stop taking replies under the old one now: contacts need a message of yours, or a token, before they can write again.
+        #[arg(long)]
+        at_once: bool,
     },
     /// The signature screen: tokens left, out, answered.
     Tokens,

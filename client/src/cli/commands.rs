@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, error_json};
 use super::args::{Cli, Command, Global, Register, SessionAction, SettingsArgs};
 use super::progress::spinning;
-use super::{SystemClock, ask, show, system_rng};
+use super::{SystemClock, ask, people, show, system_rng};
 use crate::channel::{Network, Route};
 use crate::client::Client;
 use crate::doctor::Health;
@@ -20,11 +20,11 @@ use crate::names::hex;
 use crate::profile::{KdfParams, Patience, Profile};
 use crate::read::{Folder, Message};
 use crate::register::Started;
-use crate::send::{Delivery, Target};
+use crate::send::{Delivery, SendOptions, Target};
 use crate::settings::Settings;
 use crate::sync::SyncReport;
 
-type RealClient = Client<SystemClock, StdRng>;
+pub(super) type RealClient = Client<SystemClock, StdRng>;
 
 /// How long a command waits for another one to leave the profile.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -39,7 +39,7 @@ pub(super) async fn run(cli: Cli) -> Result<Answer> {
         Command::Verify { code } => verify(global, code.as_deref()).await,
         Command::Login => login(global).await,
         Command::Card => card(&open(global)?),
-        Command::Send { to, text } => send(global, &to, text).await,
+        Command::Send { to, text, spend_token } => send(global, &to, text, SendOptions { spend_token }).await,
         Command::Inbox { junk, wait } => inbox(global, junk, wait).await,
         Command::Read { id } => {
             let message = open(global)?.read_message(&id)?;
@@ -48,8 +48,12 @@ pub(super) async fn run(cli: Cli) -> Result<Answer> {
         Command::Accept { id } => judge(global, |client| client.accept(&id)).await,
         Command::Decline { id } => judge(global, |client| client.decline(&id)).await,
         Command::Spam { id } => judge(global, |client| client.spam(&id)).await,
+        Command::Block { contact, reveal } => people::block(&mut open(global)?, global.json, &contact, reveal).await,
+        Command::Unblock { contact } => people::unblock(&mut open(global)?, global.json, &contact).await,
+        Command::Who { id } => people::who(&open(global)?, &id),
+        Command::RotateReplyKey { at_once } => people::rotate(&mut open(global)?, global.json, at_once).await,
+        Command::Contacts => people::contacts(&open(global)?),
         Command::Tokens => tokens(global).await,
-        Command::Contacts => contacts(&open(global)?),
         Command::Sessions { action } => sessions(global, action).await,
         Command::Sync { watch: false } => {
             let mut client = open(global)?;
@@ -171,7 +175,7 @@ fn card(client: &RealClient) -> Result<Answer> {
     Ok(Answer::new(json!({ "link": link, "phone": account.phone.as_str() }), show::card(&link)))
 }
 
-async fn send(global: &Global, to: &str, text: Option<String>) -> Result<Answer> {
+async fn send(global: &Global, to: &str, text: Option<String>, options: SendOptions) -> Result<Answer> {
     let target: Target = to.parse()?;
     let text = match text {
         Some(text) => text,
@@ -185,7 +189,7 @@ async fn send(global: &Global, to: &str, text: Option<String>) -> Result<Answer>
     };
     let mut client = open(global)?;
     // Nothing else on the way: a login or a fetch at the same moment would tell the servers who is sending.
-    let sent = spinning(global.json, "sending", client.send(&target, &text)).await?;
+    let sent = spinning(global.json, "sending", client.send_with(&target, &text, options)).await?;
     let (status, reason) = match &sent.delivery {
         Delivery::Delivered => ("delivered", Value::Null),
         Delivery::Queued(error) => ("queued", error_json(error)),
@@ -199,15 +203,10 @@ async fn send(global: &Global, to: &str, text: Option<String>) -> Result<Answer>
             )
         }
     };
-    words.push_str(&format!("\n{} tokens left.", sent.tokens_left));
-    if sent.to_contact {
-        words.push_str(
-            " (In this version a message to a contact costs a token, too; it comes back when they release it.)",
-        );
-    }
+    words.push_str(&format!("\n{}", show::paid(&sent)));
     let json = json!({
         "id": sent.id, "to": sent.phone, "status": status, "reason": reason,
-        "tokens_left": sent.tokens_left, "to_contact": sent.to_contact,
+        "tokens_left": sent.tokens_left, "paid": sent.paid,
     });
     Ok(Answer::new(json, words))
 }
@@ -279,17 +278,6 @@ async fn tokens(global: &Global) -> Result<Answer> {
     Ok(answer)
 }
 
-fn contacts(client: &RealClient) -> Result<Answer> {
-    let contacts = client.contacts()?;
-    let line = |c: &crate::contact::Contact| {
-        let standing = serde_json::to_value(c.standing).ok().and_then(|word| word.as_str().map(str::to_owned));
-        format!("{}  {:<16}  {}", c.id, c.phone, standing.unwrap_or_default())
-    };
-    let lines: Vec<String> = contacts.iter().map(line).collect();
-    let text = if lines.is_empty() { "No contacts.".to_owned() } else { lines.join("\n") };
-    Ok(Answer::new(json!({ "contacts": contacts }), text))
-}
-
 async fn sessions(global: &Global, action: Option<SessionAction>) -> Result<Answer> {
     let mut client = open(global)?;
     if let Some(SessionAction::Revoke { id }) = action {
@@ -318,6 +306,7 @@ fn sync_answer(report: &SyncReport) -> Answer {
     let json = json!({
         "fetched": report.fetched, "delivered": report.delivered, "verdicts": report.verdicts,
         "returned": report.returned, "renewed": report.renewed, "lost": report.lost, "card_published": report.card_published,
+        "reply_keys_published": report.reply_keys_published, "hellos": report.hellos, "strikes": report.strikes,
     });
     Answer::new(json, show::report(report)).failures(&report.failures)
 }
@@ -332,7 +321,8 @@ async fn watch(global: &Global) -> Result<Answer> {
                 return Err(report.failures.swap_remove(at));
             }
             if !is_quiet(&report)
-                || report.delivered + report.verdicts + report.returned + report.renewed + report.lost > 0
+                || report.delivered + report.verdicts + report.returned + report.renewed + report.lost + report.hellos
+                    > 0
             {
                 sync_answer(&report).print(global.json);
             }

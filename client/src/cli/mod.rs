@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod ask;
 mod commands;
+mod people;
 mod progress;
 mod show;
 
@@ -22,7 +23,7 @@ use crate::error::{Error, Result};
 
 /// The real clock.
 #[derive(Clone, Copy, Debug)]
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the command hands the real clock in, here and nowhere else")]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::doctor::{Check, Health};
 use crate::outbox::Verdict;
 use crate::read::{Folder, Message};
+use crate::send::{NoReply, Paid, Sent};
 use crate::sync::SyncReport;
 use crate::tokens::{Answered, TokenOutcome, TokenScreen};
 
@@ -88,6 +89,29 @@ pub(super) const fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
+/// What a message has cost, and why.
+pub(super) fn paid(sent: &Sent) -> String {
+    let tokens = match sent.tokens_left {
+        1 => "1 token left".to_owned(),
+        n => format!("{n} tokens left"),
+    };
+    match sent.paid {
+        Paid::Reply { left_in_epoch } => format!("Free of charge ({left_in_epoch} more to them for now); {tokens}."),
+        Paid::Token { reason: None } => format!("It cost a token: they have not written to you yet. {tokens}."),
+        Paid::Token { reason: Some(NoReply::NeverHad) } => {
+            format!("It cost a token: they have not handed you reply credentials. {tokens}.")
+        }
+        Paid::Token { reason: Some(NoReply::RanOut) } => {
+            format!(
+                "It cost a token: your reply credentials for them have run out; their next message brings new ones. {tokens}."
+            )
+        }
+        Paid::Token { reason: Some(NoReply::AskedFor) } => {
+            format!("It cost a token, as you asked: the free replies to them are used for now. {tokens}.")
+        }
+    }
+}
+
 /// The signature screen.
 pub(super) fn tokens(screen: &TokenScreen, now: u64) -> String {
     let mut out = format!("{} tokens left: so many messages to people who do not know you yet.\n", screen.left);
@@ -133,6 +157,7 @@ pub(super) fn report(report: &SyncReport) -> String {
         (fetched.junk, "junk"),
         (report.delivered, "messages confirmed"),
         (report.verdicts, "verdicts told"),
+        (report.hellos, "new contacts told"),
         (report.returned, "tokens came back"),
         (report.renewed, "tokens renewed"),
         (report.lost, "tokens lost"),

@@ -10,72 +10,94 @@ use super::{Expectations, Failure};
 /// Half of a wide terminal.
 const COLUMN: usize = 74;
 /// The tables of the relay that say what was sent.
-const SENDS: [&str; 2] = ["ledger", "messages"];
+const SENDS: [&str; 3] = ["ledger", "messages", "reply_nullifiers"];
 /// The issuer's tables with rows that belong to an account.
 const ACCOUNTS: [&str; 5] = ["accounts", "issuances", "registrations", "sessions", "login_nonces"];
 
-/// Prints both servers' tables beside each other, then checks them. `recipient` is the only one who was written to.
-pub(super) fn show(
-    servers: &Servers,
-    people: &[&Person],
-    recipient: &Person,
-    expect: &mut Expectations,
-) -> Result<(), Failure> {
+/// Prints both servers' tables beside each other, then checks them. Strangers wrote to Bob alone; replies went to Alice and Bob; nobody
+/// wrote to Mallory.
+pub(super) fn show(servers: &Servers, people: [&Person; 3], expect: &mut Expectations) -> Result<(), Failure> {
+    let [alice, bob, mallory] = people;
     let read = |dir: &std::path::Path, file: &str| {
         tables::read(&dir.join(file)).map_err(|e| Failure::new("reading a server's database", e))
     };
     let issuer = read(&servers.issuer_dir, "issuer.db")?;
     let relay = read(&servers.relay_dir, "relay.db")?;
-    println!("\nWhat each party knows: every row of every table (values shortened).\n");
+    println!("\nWhat each party knows: every table (values shortened, of long tables the beginning).\n");
     let title = |text: &str| vec![text.to_owned(), "=".repeat(text.len())];
     let left = [title("THE ISSUER"), tables::lines(&issuer, COLUMN)].concat();
     let right = [title("THE RELAY"), tables::lines(&relay, COLUMN)].concat();
     println!("{}", tables::side_by_side(&left, &right, COLUMN));
     println!(
-        "Alice knows: Bob's card, and that two of her messages were taken. Bob knows: Alice's and Mallory's numbers.\n"
+        "Alice knows: Bob's card, and what he wrote. Bob knows: Alice's and Mallory's numbers, and not that he is blocked.\n"
     );
 
-    check_relay(&issuer, &relay, people, recipient, expect)?;
-    check_link(&issuer, &relay, recipient, expect)
+    check_relay(&issuer, &relay, &people, expect)?;
+    check_mailboxes(&relay, alice, bob, mallory, expect)?;
+    check_link(&issuer, &relay, [alice, bob], expect)
 }
 
-/// No row at the relay names a person, and no row about a message names anybody but its recipient.
+/// No row at the relay names a person.
 fn check_relay(
     issuer: &[Table],
     relay: &[Table],
     people: &[&Person],
-    recipient: &Person,
     expect: &mut Expectations,
 ) -> Result<(), Failure> {
-    let sends: Vec<&Table> = relay.iter().filter(|table| SENDS.contains(&table.name.as_str())).collect();
-    expect.that(sends.iter().all(|table| !table.rows.is_empty()), "the relay has rows about messages to look at");
+    let rows = |name: &str| relay.iter().find(|table| table.name == name).map_or(0, |table| table.rows.len());
+    expect.that(
+        rows("ledger") > 0 && rows("reply_nullifiers") > 0,
+        "the relay has rows about tokens and about replies to look at",
+    );
     let mut named = Vec::new();
     for person in people {
-        let link = link(person)?;
-        let mut needles = vec![person.phone.as_bytes().to_vec(), link.identity.0.to_vec()];
+        let mut needles = vec![person.phone.as_bytes().to_vec(), link(person)?.identity.0.to_vec()];
         needles.extend(account_of(issuer, person));
         named.extend(needles.iter().filter_map(|needle| tables::contains(relay, needle)));
-        if person.phone != recipient.phone {
-            let found =
-                sends.iter().filter_map(|table| tables::contains(std::slice::from_ref(*table), &link.mailbox.0));
-            named.extend(found);
-        }
     }
     expect.that(named.is_empty(), "no row of the relay holds a phone number, an identity key or an account");
-    let found_recipient = sends.iter().any(|t| {
-        link(recipient).is_ok_and(|link| tables::contains(std::slice::from_ref(*t), &link.mailbox.0).is_some())
-    });
-    expect.that(found_recipient, "rows about messages name Bob's mailbox, as they must");
     Ok(())
 }
 
-/// Nothing that the relay keeps about messages leads to an account at the issuer, but for the recipient's mailbox id.
-fn check_link(issuer: &[Table], relay: &[Table], recipient: &Person, expect: &mut Expectations) -> Result<(), Failure> {
-    let mailbox = link(recipient)?.mailbox;
+/// Rows about messages name the mailbox that they went to, and no other.
+fn check_mailboxes(
+    relay: &[Table],
+    alice: &Person,
+    bob: &Person,
+    mallory: &Person,
+    expect: &mut Expectations,
+) -> Result<(), Failure> {
+    let names = |table: &str, person: &Person| {
+        let table = relay.iter().find(|found| found.name == table);
+        let mailbox = link(person)?.mailbox;
+        Ok(table.is_some_and(|table| tables::contains(std::slice::from_ref(table), &mailbox.0).is_some()))
+    };
+    expect.that(
+        names("ledger", bob)? && !names("ledger", alice)? && !names("ledger", mallory)?,
+        "rows about tokens name the mailbox that they were spent at, Bob's, and nobody who spent them",
+    );
+    expect.that(
+        names("reply_nullifiers", alice)? && !names("reply_nullifiers", mallory)?,
+        "rows about replies name the mailbox that they went to, and no contact of its owner",
+    );
+    Ok(())
+}
+
+/// Nothing that the relay keeps about messages leads to an account at the issuer, but for the recipients' mailbox ids.
+fn check_link(
+    issuer: &[Table],
+    relay: &[Table],
+    recipients: [&Person; 2],
+    expect: &mut Expectations,
+) -> Result<(), Failure> {
+    let [a, b] = [link(recipients[0])?.mailbox, link(recipients[1])?.mailbox];
     let sends = tables::long_values(relay.iter().filter(|table| SENDS.contains(&table.name.as_str())));
     let accounts = tables::long_values(issuer.iter().filter(|table| ACCOUNTS.contains(&table.name.as_str())));
     let keys = tables::long_values(issuer.iter().filter(|table| table.name == "token_keys"));
-    let linking = sends.intersection(&accounts).filter(|value| **value != mailbox.0 && !keys.contains(*value)).count();
+    let linking = sends
+        .intersection(&accounts)
+        .filter(|value| **value != a.0 && **value != b.0 && !keys.contains(*value))
+        .count();
     expect.that(linking == 0, "both databases together: no value links a message to the account that sent it");
     let exchanges = tables::long_values(issuer.iter().filter(|table| table.name == "relay_exchanges"));
     let linking = exchanges.intersection(&accounts).filter(|value| !keys.contains(*value)).count();

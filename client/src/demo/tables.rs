@@ -101,15 +101,21 @@ pub(super) fn long_values<'a>(tables: impl IntoIterator<Item = &'a Table>) -> BT
     cells.map(Cell::bytes).filter(|bytes| bytes.len() >= 16).collect()
 }
 
+/// Of longer tables only the beginning is printed; they are searched whole.
+const MOST_ROWS: usize = 20;
+
 /// The tables as lines no wider than `width` characters.
 pub(super) fn lines(tables: &[Table], width: usize) -> Vec<String> {
     let mut out = Vec::new();
     for table in tables {
         out.push(clip(&format!("{} ({} rows)", table.name, table.rows.len()), width));
         out.push(clip(&format!("  {}", table.columns.join(" | ")), width));
-        for row in &table.rows {
+        for row in table.rows.iter().take(MOST_ROWS) {
             let cells: Vec<String> = row.iter().map(Cell::short).collect();
             out.push(clip(&format!("  {}", cells.join(" | ")), width));
+        }
+        if let Some(more) = table.rows.len().checked_sub(MOST_ROWS).filter(|more| *more > 0) {
+            out.push(format!("  … and {more} more"));
         }
         out.push(String::new());
     }

@@ -5,8 +5,8 @@
 //! | `CodeRequested` | identity key made, code asked for | builds the one request: five blinded tokens, login, certificate request |
 //! | `RequestBuilt` | its exact bytes are on disk | sends them; the identical bytes as often as it takes |
 //! | `Registered` | certificate checked, tokens finished | opens the mailbox with the grant |
-//! | `MailboxOpened` | – | makes sealing key and Olm account |
-//! | `KeysMade` | – | logs in, uploads the sealed card |
+//! | `MailboxOpened` | – | makes sealing key, Olm account and group secret |
+//! | `KeysMade` | – | logs in, uploads the sealed card and the group secret |
 //! | `Complete` | – | – |
 //!
 //! A wrong code is answered by the same request with another code: the blinded tokens, the salt and the key stay what they
@@ -140,6 +140,9 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if info.challenge.0 != challenge {
             return Err(Error::Misbehaved("the relay asks for tokens other than its issuer makes"));
         }
+        if !info.replies.is_sound() {
+            return Err(Error::Misbehaved("the relay counts no sensible epochs for replies"));
+        }
         Ok(info)
     }
 
@@ -165,6 +168,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             relay: None,
             mailbox: None,
             retention_seconds: 30 * 24 * 3600,
+            replies: None,
         };
         self.profile.tx(&mut self.rng, |t| {
             t.delete::<Registration>("")?;
@@ -324,8 +328,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             self.send_stored(&account).await?;
             self.present_grant(&relay).await?;
         }
-        let retention_seconds = self.own_relay_info(&relay).await?.retention_seconds;
-        let account = AccountRecord { stage: Stage::MailboxOpened, retention_seconds, ..account };
+        let info = self.own_relay_info(&relay).await?;
+        let account = AccountRecord { stage: Stage::MailboxOpened, ..account.with_times_of(&info) };
         self.profile.tx(&mut self.rng, |t| t.put("", &account))
     }
 
@@ -348,6 +352,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             self.log_in_as(&ready.phone, password).await?;
         }
         self.publish_card(&ready).await?;
+        self.publish_reply_keys(&ready).await?;
         self.profile.tx(&mut self.rng, |t| {
             t.delete::<Registration>("")?;
             t.put("", &AccountRecord { stage: Stage::Complete, ..account })

@@ -4,6 +4,8 @@ use postern_credentials::blind_token::{PendingToken, VerifyingKey};
 use postern_credentials::identity::IdentityKey;
 use postern_protocol::ids::{Base64, MailboxId, PhoneNumber, RefundSecret, RsaElement, SigningPublicKey};
 use postern_protocol::register::{IssuerInfo, RegistrationRequest, RegistrationResponse, RelayEntry};
+use postern_protocol::reply::ReplyPolicy;
+use postern_protocol::send::RelayInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -56,6 +58,9 @@ pub(crate) struct AccountRecord {
     pub(crate) relay: Option<RelayEntry>,
     pub(crate) mailbox: Option<MailboxId>,
     pub(crate) retention_seconds: u64,
+    /// How the relay counts time for replies; `None` until it was asked.
+    #[serde(default)]
+    pub(crate) replies: Option<ReplyPolicy>,
 }
 
 impl Record for AccountRecord {
@@ -66,6 +71,11 @@ impl AccountRecord {
     pub(crate) fn identity(&self) -> Result<IdentityKey> {
         let seed = self.identity_seed.array().ok_or(Error::ProfileDamaged("the identity key has another length"))?;
         Ok(IdentityKey::from_seed(*seed))
+    }
+
+    /// With what the relay says now about how long it keeps things, and how it counts time for replies.
+    pub(crate) fn with_times_of(self, info: &RelayInfo) -> Self {
+        Self { retention_seconds: info.retention_seconds, replies: Some(info.replies), ..self }
     }
 }
 

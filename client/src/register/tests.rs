@@ -8,13 +8,14 @@ async fn start(town: &Town, person: &mut Person) -> Result<Started> {
 }
 
 #[tokio::test]
-async fn a_registration_ends_with_certificate_mailbox_card_and_five_tokens() {
+async fn a_registration_ends_with_certificate_mailbox_card_reply_key_and_five_tokens() {
     let town = Town::new();
     let alice = town.person("alice", PHONE).await;
     assert_eq!(alice.tokens().unwrap().left, 5);
     let account = alice.account().unwrap();
     assert_eq!(account.phone, number(PHONE));
     assert!(town.relay.lock().unwrap().cards.contains_key(&account.mailbox));
+    assert_eq!(town.relay.lock().unwrap().reply_keys[&account.mailbox][0].0, 1, "and the relay can check replies");
     let link = alice.card_link().unwrap();
     assert_eq!(link.identity, account.identity.public());
     assert_eq!(link.to_string().parse(), Ok(link));
@@ -33,6 +34,7 @@ async fn a_registration_survives_every_lost_request_and_every_lost_answer() {
         "/v1/login",
         "/v1/sessions/token",
         "/v1/mailbox/card",
+        "/v1/mailbox/reply-keys",
     ];
     for path in paths {
         for fault in [Fault::Before, Fault::After] {

@@ -1,4 +1,5 @@
 use postern_credentials::certificate::CertificateAuthority;
+use postern_protocol::problem::ProblemKind;
 use postern_protocol::time::Timestamp;
 
 use super::*;
@@ -44,7 +45,8 @@ async fn a_stranger_writes_is_accepted_gets_the_token_back_and_an_answer() {
     let mut pair = Pair::new().await;
     let sent = pair.alice_writes("hello").await.unwrap();
     assert!(matches!(sent.delivery, Delivery::Delivered));
-    assert_eq!((sent.phone.as_str(), sent.tokens_left, sent.to_contact), (BOB, 4, false));
+    assert_eq!((sent.phone.as_str(), sent.tokens_left), (BOB, 4));
+    assert_eq!(sent.paid, Paid::Token { reason: None });
     pair.alice_writes("are you there").await.unwrap();
     pair.alice_writes("hello?").await.unwrap();
 
@@ -59,12 +61,12 @@ async fn a_stranger_writes_is_accepted_gets_the_token_back_and_an_answer() {
     assert_eq!(pair.alice.sync().await.unwrap().returned, 3);
     assert_eq!(pair.left(), 5);
     let answer = pair.bob.send(&Target::Contact(ALICE.into()), "yes").await.unwrap();
-    assert!(answer.to_contact);
+    assert_eq!(answer.paid, Paid::Reply { left_in_epoch: 15 });
     assert_eq!(pair.alice.fetch().await.unwrap().inbox, 1, "whom one wrote to is a contact");
     let back = pair.alice.messages(&[Folder::Inbox]).unwrap().remove(0);
     assert_eq!((back.text.as_deref(), back.from.as_deref()), (Some("yes"), Some(BOB)));
     let sent = pair.alice_writes("good").await.unwrap();
-    assert!(sent.to_contact);
+    assert_eq!((sent.paid, pair.left()), (Paid::Reply { left_in_epoch: 15 }, 5));
     assert_eq!(pair.bob.fetch().await.unwrap().inbox, 1);
 }
 
@@ -183,7 +185,7 @@ async fn a_message_that_came_twice_is_kept_once_and_nothing_is_acknowledged_befo
 #[tokio::test]
 async fn what_cannot_be_believed_is_shown_as_junk_with_the_reason() {
     let mut pair = Pair::new().await;
-    for _ in 0..3 {
+    for _ in 0..4 {
         pair.alice_writes("hello").await.unwrap();
     }
     {
@@ -191,8 +193,9 @@ async fn what_cannot_be_believed_is_shown_as_junk_with_the_reason() {
         let mut relay = pair.town.relay.lock().unwrap();
         let queue = relay.queue.get_mut(&mailbox).unwrap();
         queue[0].envelope.0[2000] ^= 1;
-        // The same envelope under another name: the Olm message key is used up.
-        queue[2].envelope = queue[1].envelope.clone();
+        queue[2].envelope.0[10] ^= 1;
+        // The same envelope under another name has come before, and is nothing new.
+        queue[3].envelope = queue[1].envelope.clone();
     }
     let fetched = pair.bob.fetch().await.unwrap();
     assert_eq!((fetched.requests, fetched.junk), (1, 2));

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use postern_protocol::problem::{Problem, ProblemKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,8 +39,12 @@ impl Told {
         Self::bytes(status, serde_json::to_vec(body).unwrap())
     }
 
-    pub(crate) fn problem(kind: postern_protocol::problem::ProblemKind) -> Self {
-        let mut told = Self::json(kind.status(), &postern_protocol::problem::Problem::new(kind));
+    pub(crate) fn problem(kind: ProblemKind) -> Self {
+        Self::problem_document(Problem::new(kind))
+    }
+
+    pub(crate) fn problem_document(problem: Problem) -> Self {
+        let mut told = Self::json(problem.status, &problem);
         told.headers.push(("content-type", "application/problem+json".to_owned()));
         told
     }

@@ -12,7 +12,7 @@ use postern_protocol::time::{MockClock, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-pub(crate) use self::http::{Fault, Server, Told};
+pub(crate) use self::http::{Asked, Fault, Server, Told};
 pub(crate) use self::issuer::Issuer;
 pub(crate) use self::relay::Relay;
 use crate::channel::Network;
@@ -41,7 +41,8 @@ pub(crate) struct Town {
 
 impl Town {
     pub(crate) fn new() -> Self {
-        let relay: Arc<Mutex<Relay>> = Arc::default();
+        let clock = Arc::new(MockClock::new(Timestamp::from_seconds(NOW)));
+        let relay = Arc::new(Mutex::new(Relay::new(Arc::clone(&clock))));
         let mut made = None;
         let server = Server::start(|url| {
             let issuer = Arc::new(Mutex::new(Issuer::new(url)));
@@ -53,7 +54,6 @@ impl Town {
                 told.unwrap_or_else(|| Told::problem(postern_protocol::problem::ProblemKind::NotFound))
             })
         });
-        let clock = Arc::new(MockClock::new(Timestamp::from_seconds(NOW)));
         Self { server, relay, issuer: made.unwrap(), clock, dir: tempfile::tempdir().unwrap() }
     }
 
