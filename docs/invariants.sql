@@ -34,10 +34,31 @@ select max(0,
   - (select count(*) from relay.ledger)
   - (select coalesce(sum(attached + released + burnt + exchanging + exchanged), 0) from relay.retired_keys));
 
--- name: every queued message was paid for, at the mailbox it lies in
+-- name: every queued cold message was paid for, at the mailbox it lies in
 select count(*) from relay.messages m
 left join relay.ledger l on l.nullifier = m.message and l.mailbox = m.mailbox
-where l.nullifier is null and not exists (select 1 from relay.retired_keys);
+where m.presentation is null and l.nullifier is null and not exists (select 1 from relay.retired_keys);
+
+-- name: every queued reply has used its slot, at the mailbox it lies in, unless its epoch is behind the fence
+select count(*) from relay.messages m
+left join relay.reply_nullifiers n on n.mailbox = m.mailbox and n.epoch = m.reply_epoch
+    and n.nullifier = substr(m.presentation, 65, 8) and n.message = m.message
+where m.presentation is not null and n.nullifier is null
+  and m.reply_epoch > coalesce((select max(f.epoch) from relay.reply_fence f), -1);
+
+-- name: no reply has a ledger row
+select count(*) from relay.ledger l
+where l.nullifier in (select n.message from relay.reply_nullifiers n)
+   or l.nullifier in (select m.message from relay.messages m where m.presentation is not null);
+
+-- name: no two slots name one message
+select count(*) - count(distinct n.message) from relay.reply_nullifiers n;
+
+-- name: rows about replies are of open mailboxes
+select count(*) from (
+    select mailbox from relay.reply_keys union all select mailbox from relay.reply_nullifiers
+    union all select mailbox from relay.reply_strikes union all select mailbox from relay.reply_reveals) r
+where not exists (select 1 from relay.mailboxes b where b.mailbox = r.mailbox);
 
 -- name: no message was queued for a token that was exchanged unspent
 select count(*) from relay.messages m join relay.ledger l on l.nullifier = m.message where l.mailbox is null;
@@ -46,3 +67,7 @@ select count(*) from relay.messages m join relay.ledger l on l.nullifier = m.mes
 select count(*) from relay.mailboxes b
 where b.queued_messages <> (select count(*) from relay.messages m where m.mailbox = b.mailbox)
    or b.queued_bytes <> (select coalesce(sum(m.size), 0) from relay.messages m where m.mailbox = b.mailbox);
+
+-- name: every place in a queue is taken once, and was counted as an arrival
+select (select count(*) from (select 1 from relay.messages m group by m.mailbox, m.position having count(*) > 1) twice)
+     + (select count(*) from relay.messages m join relay.mailboxes b on b.mailbox = m.mailbox where m.position > b.arrivals);

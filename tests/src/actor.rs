@@ -26,6 +26,7 @@ use rand::rngs::StdRng;
 use rand_core::Rng;
 
 use crate::http::{Reply, post_json};
+use crate::replies::Group;
 use crate::world::{Place, RELAY};
 
 static SEED: AtomicU64 = AtomicU64::new(1);
@@ -75,6 +76,8 @@ pub struct Actor {
     pub tokens: Vec<Minted>,
     /// After login.
     pub session: Option<(SessionId, session::SessionKey, u64)>,
+    /// The own group, once it is open.
+    pub group: Option<Group>,
     /// Whether a request is repeated, byte for byte, until a server that is down answers again.
     pub patient: bool,
 }
@@ -100,6 +103,7 @@ impl Actor {
             account: None,
             tokens: Vec::new(),
             session: None,
+            group: None,
             patient: false,
         }
     }
@@ -271,10 +275,15 @@ impl Actor {
 
     /// A cold send.
     pub async fn send(&self, to: &MailboxId, token: &Token, envelope: &[u8]) -> Reply {
+        self.deliver(to, authorization(token), envelope).await
+    }
+
+    /// An envelope, and by what right.
+    pub async fn deliver(&self, to: &MailboxId, authorization: String, envelope: &[u8]) -> Reply {
         let request = self
             .http
             .post(self.relay(&send_path(to)))
-            .header("authorization", authorization(token))
+            .header("authorization", authorization)
             .header("content-type", "application/octet-stream")
             .body(envelope.to_vec());
         self.ask(request).await

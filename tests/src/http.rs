@@ -63,5 +63,14 @@ impl Reply {
 
 /// A POST with a JSON body.
 pub fn post_json(http: &reqwest::Client, url: &str, body: &impl Serialize) -> reqwest::RequestBuilder {
-    http.post(url).header(CONTENT_TYPE, "application/json").body(serde_json::to_vec(body).unwrap())
+    with_json(http.post(url), body)
+}
+
+/// A PUT with a JSON body.
+pub fn put_json(http: &reqwest::Client, url: &str, body: &impl Serialize) -> reqwest::RequestBuilder {
+    with_json(http.put(url), body)
+}
+
+fn with_json(request: reqwest::RequestBuilder, body: &impl Serialize) -> reqwest::RequestBuilder {
+    request.header(CONTENT_TYPE, "application/json").body(serde_json::to_vec(body).unwrap())
 }

@@ -1,7 +1,5 @@
 //! Every request that has a body or a credential, ready to be accepted and not sent yet: to be damaged, or sent twice.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use postern_credentials::identity::IdentityKey;
 use postern_credentials::login_chain::ClientLogin;
 use postern_credentials::secrets::RootSecret;
@@ -15,8 +13,8 @@ use postern_protocol::login::{
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CODE_PATH, CodeRequest, CodeResponse, REGISTRATION_PATH};
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, MessageList, RELEASE_PATH, SPAM_PATH};
+use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH, Strikes};
 use postern_protocol::send::{Accepted, MAILBOXES_PATH, OWN_CARD_PATH, send_path};
-use postern_protocol::time::Timestamp;
 use postern_protocol::tokens::{
     BATCH_REQUEST_MEDIA_TYPE, BatchTokenRequest, REQUEST_MEDIA_TYPE, TOKEN_REQUEST_PATH, TokenRequest, authorization,
 };
@@ -24,7 +22,8 @@ use serde::Serialize;
 
 use crate::actor::{Actor, Blinded};
 use crate::http::{Reply, post_json};
-use crate::world::{ISSUER, RELAY, World};
+use crate::replies::declaration;
+use crate::world::{ISSUER, RELAY, World, now};
 
 /// What the same bytes get the second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +94,7 @@ impl Request {
     }
 }
 
-/// All of them, and the actor whose they are.
+/// All of them, and the actor whose they are. The world has [`LONG_EPOCHS`](crate::replies::LONG_EPOCHS).
 pub async fn all(world: &World) -> (Actor, Vec<Request>) {
     let mut alice = Actor::new(world, "+41791234001").await;
     alice.register(world, 3).await;
@@ -164,20 +163,38 @@ async fn of_the_relay(alice: &mut Actor) -> Vec<Request> {
     for path in [ACK_PATH, RELEASE_PATH, DECLINE_PATH, SPAM_PATH] {
         all.push(Request::json("POST", alice.relay(path), &list).authorized(&jwt));
     }
+    all.extend(about_replies(alice, &jwt).await);
     all
 }
 
+/// A contact's reply, first, for what follows may take the contact's right away when it is damaged; then what the owner declares,
+/// strikes and reveals, of other contacts.
+async fn about_replies(alice: &mut Actor, jwt: &str) -> Vec<Request> {
+    alice.open_group().await;
+    let to = alice.mailbox();
+    let (contact, struck, lifted, revealed) =
+        (alice.issue().await, alice.issue().await, alice.issue().await, alice.issue().await);
+    let envelope = alice.envelope(&to, "a reply");
+    let shown = alice.present(&contact, 0, &envelope);
+    let (first, second) = (alice.group.clone().unwrap(), alice.draw_group(2));
+    let strikes = Strikes { strike: vec![struck.nullifiers(&[])], lift: vec![lifted.nullifiers(&[])] };
+    vec![
+        Request::new("POST", alice.relay(&send_path(&to)), "application/octet-stream", envelope).authorized(shown),
+        Request::json("PUT", alice.relay(REPLY_KEYS_PATH), &declaration(&[&first, &second])).authorized(jwt),
+        Request::json("POST", alice.relay(STRIKES_PATH), &strikes).authorized(jwt),
+        Request::json("POST", alice.relay(REVEALS_PATH), &revealed.reveal()).authorized(jwt),
+    ]
+}
+
 /// As the relay would send them: signed with its key, which lies in its directory.
-#[expect(clippy::disallowed_methods, reason = "the servers are real processes with the real clock")]
 fn internal(world: &World, alice: &mut Actor) -> Vec<Request> {
     let text = std::fs::read_to_string(world.dir.path().join("relay/secret.key")).unwrap();
     let root = RootSecret::from_bytes(decode_base64(text.trim()).unwrap().try_into().unwrap());
     let key: IdentityKey = postern_relay::app::identity(&root);
-    let now = Timestamp::from_seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
     let sign = SignRequest { token_key_id: alice.key.key_id(), blinded: alice.blind(1).remove(0).message };
     let signed = |path: &'static str, request: Request, nonce: u8| {
         let nonce = CallNonce([nonce; 16]);
-        let call = relay_call::sign_call(&key, ISSUER, RELAY, "POST", path, &request.body, now, nonce);
+        let call = relay_call::sign_call(&key, ISSUER, RELAY, "POST", path, &request.body, now(), nonce);
         request.authorized(call)
     };
     vec![

@@ -5,7 +5,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use postern_protocol::time::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
@@ -13,6 +15,12 @@ use tempfile::TempDir;
 pub const ISSUER: &str = "issuer.test";
 /// The relay's name in the test world.
 pub const RELAY: &str = "relay.test";
+
+/// The moment that the servers think it is.
+#[expect(clippy::disallowed_methods, reason = "the servers are real processes with the real clock")]
+pub fn now() -> Timestamp {
+    Timestamp::from_seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
+}
 
 /// Where the programs are; see [`crate::programs`].
 #[derive(Clone, Debug)]

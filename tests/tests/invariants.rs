@@ -1,9 +1,11 @@
 //! The checker itself: each invariant is broken by hand, and must be found by name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use postern_protocol::release::RELEASE_PATH;
+use postern_protocol::release::{ACK_PATH, RELEASE_PATH};
+use postern_protocol::reply::Strikes;
 use postern_protocol::send::Accepted;
+use postern_tests::replies::LONG_EPOCHS;
 use postern_tests::{Actor, World, invariants, programs};
 use rusqlite::Connection;
 
@@ -14,63 +16,175 @@ fn break_it(file: &Path, sql: &str) {
     db.execute_batch(sql).unwrap();
 }
 
+/// Both servers' files, at rest, with something in every table that an invariant is about.
+struct Rest {
+    world: World,
+    saved: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Rest {
+    async fn new(phones: [&str; 2]) -> Self {
+        let mut world = World::start_with(programs!(), "", LONG_EPOCHS);
+        let mut alice = Actor::ready(&world, phones[0]).await;
+        let mut bob = Actor::ready(&world, phones[1]).await;
+        let spent = alice.tokens.remove(0);
+        for token in [spent.token, alice.tokens[0].token] {
+            let envelope = alice.envelope(&bob.mailbox(), "hello");
+            let accepted: Accepted = alice.send(&bob.mailbox(), &token, &envelope).await.json();
+            if token == spent.token {
+                bob.verdict(RELEASE_PATH, &[accepted.message]).await;
+            }
+        }
+        alice.exchange(&spent).await;
+        replies(&mut alice, &mut bob).await;
+        invariants::assert_hold(&world);
+        world.issuer.kill();
+        world.relay.kill();
+        let files = [world.issuer_db_file(), world.relay_db_file()];
+        let saved = files.map(|file| {
+            checkpoint(&file);
+            (file.clone(), std::fs::read(file).unwrap())
+        });
+        Self { world, saved: saved.into() }
+    }
+
+    /// Breaks a file by hand, and takes it back. Returns what was found meanwhile.
+    fn broken_by(&self, file: &Path, sql: &str) -> Vec<String> {
+        break_it(file, sql);
+        let found = self.violations();
+        for (file, bytes) in &self.saved {
+            checkpoint(file);
+            std::fs::write(file, bytes).unwrap();
+        }
+        assert!(self.violations().is_empty());
+        found
+    }
+
+    fn violations(&self) -> Vec<String> {
+        let found = invariants::violations(&self.world.issuer_db_file(), &self.world.relay_db_file());
+        found.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+fn checkpoint(file: &Path) {
+    Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
+}
+
+/// One reply that waits, one that was acknowledged, one that was struck, and a revealed seed.
+async fn replies(alice: &mut Actor, bob: &mut Actor) {
+    bob.open_group().await;
+    let (to, friend, struck, given_up) = (bob.mailbox(), bob.issue().await, bob.issue().await, bob.issue().await);
+    let strikes = Strikes { strike: vec![struck.nullifiers(&[])], lift: vec![] };
+    assert_eq!(bob.strike(&strikes).await.status, 204);
+    assert_eq!(bob.reveal(&given_up.reveal()).await.status, 204);
+    let mut sent = Vec::new();
+    for (issued, slot) in [(&friend, 0), (&friend, 1), (&struck, 0)] {
+        let envelope = alice.envelope(&to, "a reply");
+        let shown = alice.present(issued, slot, &envelope);
+        sent.push(alice.reply(&to, &shown, &envelope).await.json::<Accepted>().message);
+    }
+    assert_eq!(bob.verdict(ACK_PATH, &sent[..1]).await.done, sent[..1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_planted_violation_is_found_by_its_name() {
-    let mut world = World::start(programs!());
-    let mut alice = Actor::ready(&world, "+41791235001").await;
-    let mut bob = Actor::ready(&world, "+41791235002").await;
-    let spent = alice.tokens.remove(0);
-    for token in [spent.token, alice.tokens[0].token] {
-        let envelope = alice.envelope(&bob.mailbox(), "hello");
-        let accepted: Accepted = alice.send(&bob.mailbox(), &token, &envelope).await.json();
-        if token == spent.token {
-            bob.verdict(RELEASE_PATH, &[accepted.message]).await;
-        }
-    }
-    alice.exchange(&spent).await;
-    invariants::assert_hold(&world);
-    world.issuer.kill();
-    world.relay.kill();
-
-    let (issuer, relay) = (world.issuer_db_file(), world.relay_db_file());
-    let saved: Vec<_> = [&issuer, &relay]
-        .map(|file| {
-            Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
-            std::fs::read(file).unwrap()
-        })
-        .into();
+    let rest = Rest::new(["+41791235001", "+41791235002"]).await;
+    let (issuer, relay) = (&rest.world.issuer_db_file(), &rest.world.relay_db_file());
     let planted = [
-        (&issuer, "update accounts set tokens_issued = 6", "no account has more"),
-        (&issuer, "update accounts set tokens_issued = 4", "every signature for an account"),
-        (&issuer, "update key_counters set count = count + 1 where relay = ''", "the public counters"),
-        (&issuer, "update key_counters set count = count + 1 where relay <> ''", "every signature for an exchange"),
-        (&relay, "delete from ledger where state = 'exchanged'", "no signature for an exchange"),
+        (issuer, "update accounts set tokens_issued = 6", "no account has more"),
+        (issuer, "update accounts set tokens_issued = 4", "every signature for an account"),
+        (issuer, "update key_counters set count = count + 1 where relay = ''", "the public counters"),
+        (issuer, "update key_counters set count = count + 1 where relay <> ''", "every signature for an exchange"),
+        (relay, "delete from ledger where state = 'exchanged'", "no signature for an exchange"),
         (
-            &relay,
+            relay,
             "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)
              with recursive n(i) as (select 1 union all select i + 1 from n where i < 20)
              select randomblob(32), key_id, token_digest, 'attached', x'00', x'00' from ledger, n where state = 'attached'",
             "no ledger row for a token",
         ),
-        (&relay, "update ledger set state = 'released'", "conservation"),
-        (&relay, "update messages set mailbox = randomblob(32)", "every queued message"),
+        (relay, "update ledger set state = 'released'", "conservation"),
         (
-            &relay,
+            relay,
             "update ledger set mailbox = null, envelope_digest = null, state = 'exchanging', blinded_digest = x'00',
              new_key_id = key_id",
             "no message was queued",
         ),
-        (&relay, "update mailboxes set queued_messages = 7", "the quota counters"),
+        (relay, "update mailboxes set queued_messages = 7", "the quota counters"),
     ];
-    assert_eq!(planted.len(), invariants::queries().len(), "one planted violation for each invariant");
-    for (file, sql, name) in planted {
-        break_it(file, sql);
-        let found = invariants::violations(&issuer, &relay);
-        assert!(found.iter().any(|(broken, _)| broken.starts_with(name)), "{name}: found only {found:?}");
-        for (file, bytes) in [&issuer, &relay].into_iter().zip(&saved) {
-            Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
-            std::fs::write(file, bytes).unwrap();
-        }
-        assert!(invariants::violations(&issuer, &relay).is_empty());
+    let of_replies = about_replies().map(|(sql, name)| (relay, sql, name));
+    for (file, sql, name) in planted.into_iter().chain(of_replies) {
+        let found = rest.broken_by(file, sql);
+        assert!(found.iter().any(|broken| broken.starts_with(name)), "{name}: {sql}: found only {found:?}");
     }
+    for (name, _) in invariants::queries() {
+        let mut names = planted.iter().map(|plant| plant.2).chain(about_replies().map(|plant| plant.1));
+        assert!(names.any(|planted| name.starts_with(planted)), "no violation of {name} is planted");
+    }
+}
+
+/// Violations of what is said about messages, by whichever right they came in.
+fn about_replies() -> [(&'static str, &'static str); 19] {
+    let (cold, reply, slots) = ("every queued cold message", "every queued reply", "no two slots");
+    let (ledger, open, quota, place) =
+        ("no reply has a ledger row", "rows about replies", "the quota counters", "every place in a queue");
+    [
+        ("update messages set mailbox = randomblob(32) where presentation is null", cold),
+        ("delete from ledger where state = 'attached'", cold),
+        ("update messages set presentation = null, reply_epoch = null, reply_key_version = null", cold),
+        ("update messages set mailbox = randomblob(32) where presentation is not null", reply),
+        ("delete from reply_nullifiers", reply),
+        ("delete from reply_nullifiers; delete from reply_fence", reply),
+        ("update reply_nullifiers set epoch = epoch + 1", reply),
+        ("update reply_nullifiers set nullifier = randomblob(8)", reply),
+        ("update reply_nullifiers set message = randomblob(32)", reply),
+        (
+            "update messages set presentation = randomblob(160), reply_epoch = 1, reply_key_version = 1
+             where presentation is null",
+            reply,
+        ),
+        (
+            "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)
+             select m.message, l.key_id, l.token_digest, l.state, m.mailbox, l.envelope_digest from messages m, ledger l
+             where m.presentation is not null and l.state = 'attached'",
+            ledger,
+        ),
+        (
+            "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)
+             select n.message, l.key_id, l.token_digest, l.state, n.mailbox, l.envelope_digest
+             from reply_nullifiers n, ledger l
+             where l.state = 'attached' and not exists (select 1 from messages m where m.message = n.message)",
+            ledger,
+        ),
+        (
+            "insert into reply_nullifiers (mailbox, epoch, nullifier, request_digest, message)
+             select mailbox, epoch, randomblob(8), request_digest, message from reply_nullifiers limit 1",
+            slots,
+        ),
+        ("update reply_keys set mailbox = randomblob(32)", open),
+        ("update reply_nullifiers set mailbox = randomblob(32)", open),
+        ("update reply_strikes set mailbox = randomblob(32)", open),
+        ("update reply_reveals set mailbox = randomblob(32)", open),
+        ("delete from messages where presentation is not null", quota),
+        ("update mailboxes set arrivals = arrivals - 1 where queued_messages > 0", place),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_behind_the_fence_needs_its_nullifier_no_more_and_one_before_it_does() {
+    let rest = Rest::new(["+41791235003", "+41791235004"]).await;
+    let relay = rest.world.relay_db_file();
+    let dropped = |epoch: &str| {
+        format!("update reply_fence set epoch = (select {epoch} from messages); delete from reply_nullifiers")
+    };
+    assert_eq!(rest.broken_by(&relay, &dropped("max(reply_epoch)")), Vec::<String>::new());
+    let found = rest.broken_by(&relay, &dropped("max(reply_epoch) - 1"));
+    assert!(found.len() == 1 && found[0].starts_with("every queued reply"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_is_taken_twice_is_found() {
+    let rest = Rest::new(["+41791235005", "+41791235006"]).await;
+    let found = rest.broken_by(&rest.world.relay_db_file(), "update messages set position = 1");
+    assert!(found.len() == 1 && found[0].starts_with("every place in a queue"), "{found:?}");
 }

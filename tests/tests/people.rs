@@ -44,10 +44,22 @@ fn a_request_becomes_a_contact_and_a_token_comes_back() {
     let screen = alice.ok(&["tokens"]);
     assert_eq!((&screen["left"], screen["answered"].as_array().unwrap().len()), (&5.into(), 1));
 
-    // Bob answers the contact: no card needed, and Alice finds it in her inbox or among the requests with his number.
+    // Bob answers the contact: no card needed, no token, and Alice finds it in her inbox.
     let reply = bob.ok(&["send", &alice.phone, "Hello Alice"]);
-    assert_eq!(reply["to_contact"], true);
-    assert_eq!(alice.messages()[0]["from"], bob.phone);
+    assert_eq!((&reply["paid"]["by"], &reply["tokens_left"]), (&"reply".into(), &5.into()));
+    let message = alice.messages().remove(0);
+    assert_eq!((&message["from"], &message["folder"]), (&bob.phone.clone().into(), &"inbox".into()));
+    let who = alice.ok(&["who", message["id"].as_str().unwrap()]);
+    assert_eq!((&who["who"]["by"], &who["who"]["contact"]["phone"]), (&"reply".into(), &bob.phone.clone().into()));
+
+    // Whom Bob has blocked can write to him no more, and is not told.
+    bob.ok(&["block", &alice.phone]);
+    assert_eq!(alice.ok(&["send", &bob.phone, "Hello?"])["status"], "delivered");
+    assert_eq!(bob.messages().len(), 1, "only the first message is there");
+    assert_eq!(bob.run(&["send", &alice.phone, "…"]).exit, Some(2));
+    bob.ok(&["unblock", &alice.phone]);
+    assert_eq!(alice.ok(&["send", &bob.phone, "Hello again"])["status"], "delivered");
+    assert!(bob.messages().iter().any(|message| message["text"] == "Hello again"));
     invariants::assert_hold(&world);
     world.assert_healthy();
 }
