@@ -46,13 +46,15 @@
 //! | context: relay id ‖ mailbox ‖ key version ‖ period ‖ epoch | 32 + 32 + 4 + 4 + 4 = 76 |
 //! | presentation: U' ‖ V' ‖ T ‖ c ‖ z | 5 × 32 = 160 |
 //! | nullifier: the first bytes of T | 8 |
+//! | relay id, in contexts ([`relay_id`]): SHA-256(`postern/relay-id/v1` ‖ name) | 32 |
+//! | message id ([`Context::message_id`]): SHA-256(`postern/reply-message/v1` ‖ context ‖ nullifier) | 32 |
 //! | credential of a period: version ‖ s ‖ V of each slot | 1 + 32 + 32k = 545 with k = 16 |
 //! | group secret, member secret, as stored: version ‖ secret | 1 + 32 |
 //!
 //! H2S and H2G are SHA-512, reduced modulo the group's order, or mapped to the group as RFC 9496 §4.3.4 does; H is its
 //! first 32 bytes. What is hashed begins with `PRC1-ristretto255-sha512` and a label of its own, each behind a 16-bit
 //! length, then come fields of fixed width: a slot has 2 bytes, a number 4, an id, secret, scalar or point 32, a
-//! SHA-512 64. Numbers are big-endian, scalars and points as RFC 9496 encodes them.
+//! SHA-512 64. (The two ids are SHA-256 of their label, without a length, and what follows it.) Numbers are big-endian, scalars and points as RFC 9496 encodes them.
 //!
 //! # What each party cannot learn
 //!
@@ -81,18 +83,20 @@ use std::fmt;
 
 use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
-use curve25519_dalek::traits::{IsIdentity, MultiscalarMul, VartimeMultiscalarMul};
+use curve25519_dalek::traits::IsIdentity;
 use postern_protocol::ids::{MailboxId, MessageId};
 use sha2::{Digest, Sha256, Sha512};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 mod member;
 mod owner;
+mod relay;
 #[cfg(test)]
 mod tests;
 
 pub use member::{MemberCredential, MemberSecret, NoSuchSlot};
 pub use owner::{GroupSecret, Traced, strike, trace};
+pub use relay::{EpochBase, VerificationKey, peek_nullifier, verify, verify_at};
 
 /// Begins every hash. Another group, hash or meaning must have another name.
 const SUITE: &str = "PRC1-ristretto255-sha512";
@@ -260,19 +264,6 @@ fn decode_element(bytes: [u8; 32]) -> Option<RistrettoPoint> {
     CompressedRistretto(bytes).decompress().filter(|point| !point.is_identity())
 }
 
-/// `(y0, y1)`: what checks the presentations of one period, and could forge them. Zeroised on drop, silent in `Debug`.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct VerificationKey {
-    y0: Scalar,
-    y1: Scalar,
-}
-
-impl fmt::Debug for VerificationKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("VerificationKey(secret)")
-    }
-}
-
 /// A point and its encoding, which the challenge covers: kept, because making it costs a tenth of a multiplication.
 #[derive(Clone, Copy)]
 struct Element {
@@ -331,9 +322,11 @@ impl Presentation {
         ReplyNullifier::of(&self.t.bytes)
     }
 
-    fn challenge_for(&self, ctx: &Context, a1: &RistrettoPoint, a2: &RistrettoPoint, envelope: &[u8; 64]) -> Scalar {
+    /// `c`, from the halves of A1 and A2: two points are doubled and encoded together at the price of one, by one inversion.
+    fn challenge_for(&self, ctx: &Context, halves: &[RistrettoPoint; 2], envelope: &[u8; 64]) -> Scalar {
         let hash = Hash::new("challenge").context(ctx).fixed(&self.u.bytes).fixed(&self.v.bytes).fixed(&self.t.bytes);
-        let hash = hash.fixed(a1.compress().as_bytes()).fixed(a2.compress().as_bytes());
+        let commitments = RistrettoPoint::double_and_compress_batch(halves);
+        let hash = commitments.iter().fold(hash, |hash, commitment| hash.fixed(commitment.as_bytes()));
         *hash.fixed(envelope).scalar()
     }
 }
@@ -359,34 +352,4 @@ impl fmt::Debug for ReplyNullifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReplyNullifier(..)")
     }
-}
-
-/// The nullifier of a presentation not yet decoded, nor believed: for finding duplicates before any arithmetic is
-/// done.
-pub fn peek_nullifier(presentation: &[u8; Presentation::LEN]) -> ReplyNullifier {
-    let (chunks, _) = presentation.as_chunks::<32>();
-    ReplyNullifier::of(chunks.get(2).unwrap_or(&[0; 32]))
-}
-
-/// *Verify*: whether some contact of the group authorised the envelope with this SHA-512 in this context.
-///
-/// The key must be that of `ctx.of`. That the nullifier is new in (mailbox, epoch), and not struck, is for the
-/// caller to see to. Takes the same time for every key.
-///
-/// # Errors
-/// [`InvalidPresentation`], whatever is wrong.
-pub fn verify(
-    key: &VerificationKey,
-    ctx: &Context,
-    shown: &Presentation,
-    envelope: &[u8; 64],
-) -> Result<(), InvalidPresentation> {
-    let (c, z) = (shown.challenge, shown.response);
-    let for_u = Zeroizing::new(z + c * key.y0);
-    let for_v = Zeroizing::new(-(c * key.y1));
-    let a1 = RistrettoPoint::multiscalar_mul([&*for_u, &*for_v], [shown.u.point, shown.v.point]);
-    // Everything in this one is public.
-    let a2 = RistrettoPoint::vartime_multiscalar_mul([z, -c], [ctx.nullifier_base(), shown.t.point]);
-    let expected = shown.challenge_for(ctx, &a1, &a2, envelope);
-    if expected == c { Ok(()) } else { Err(InvalidPresentation) }
 }

@@ -143,7 +143,8 @@ impl MemberCredential {
             challenge: Scalar::ZERO,
             response: Scalar::ZERO,
         };
-        shown.challenge = shown.challenge_for(ctx, &(*w * u), &(*w * base), envelope);
+        let half_w = Zeroizing::new(w.div_by_2());
+        shown.challenge = shown.challenge_for(ctx, &[*half_w * u, *half_w * base], envelope);
         shown.response = *w + shown.challenge * *m;
         Ok(shown)
     }

@@ -63,6 +63,8 @@ c=S("challenge",ctx,enc(u),enc(v),enc(t),enc(mul(w,u)),enc(mul(w,P)),digest); z=
 A1=add(mul(z+c*y0,u),mul(-c*y1,v)); A2=add(mul(z,P),mul(-c,t))
 assert S("challenge",ctx,enc(u),enc(v),enc(t),enc(A1),enc(A2),digest)==c
 st=sorted(enc(G("strike-padding",ctx,seed,sl[i]) if i in used else mul(m[i],P))[:8] for i in range(k))
+name=b"relay.example"; sha256=lambda *f:hashlib.sha256(b''.join(f)).digest()
+relay_id=sha256(b"postern/relay-id/v1",name); message=sha256(b"postern/reply-message/v1",ctx,enc(t)[:8])
 x=lambda b:b.hex()
 print(json.dumps({
  "comment":"PRC1, one credential and one presentation. Made by an implementation in Python of its own (design §3, RFC 9496). Bytes in hex; `stored` forms begin with version 1.",
@@ -71,4 +73,5 @@ print(json.dumps({
  "y0":x(sc(y0)),"y1":x(sc(y1)),"member_scalars":[x(sc(q)) for q in m],"member_bases":[x(enc(q)) for q in U],
  "credential":x(b"\1"+seed+b"".join(map(enc,V))),"nullifier_base":x(enc(P)),
  "presentation":x(enc(u)+enc(v)+enc(t)+sc(c)+sc(z)),"nullifier":x(enc(t)[:8]),
- "strike":[x(q) for q in st],"next_seed":x(H("next-seed",seed)[:32])},indent=2,ensure_ascii=False))
+ "strike":[x(q) for q in st],"next_seed":x(H("next-seed",seed)[:32]),
+ "message_id":x(message),"relay_name":name.decode(),"relay_id_of_name":x(relay_id)},indent=2,ensure_ascii=False))
