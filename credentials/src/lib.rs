@@ -7,6 +7,7 @@
 //! [`blind_token`] (the stamps), [`phone_code`] and [`certificate`] (registration), [`login_chain`], [`session`] and [`jwt`]
 //! (login), [`relay_call`] (relay ↔ issuer), [`envelope`], [`card`] and [`reply_credential`] (messages). [`secrets`],
 //! [`seal`] and [`identity`] carry the rest.
+//! Contact discovery is [`lookup_token`] (what pays), [`oprf`] (the number, blinded), [`directory`] and [`key_log`].
 //!
 //! Every hash, tag and signature begins with a versioned label of its own and covers length-prefixed fields, so that
 //! nothing made for one purpose can be read as something else.
@@ -15,10 +16,15 @@ mod aws_lc;
 pub mod blind_token;
 pub mod card;
 pub mod certificate;
+pub mod directory;
 pub mod envelope;
+mod hash_tree;
 pub mod identity;
 pub mod jwt;
+pub mod key_log;
 pub mod login_chain;
+pub mod lookup_token;
+pub mod oprf;
 pub mod phone_code;
 pub mod relay_call;
 pub mod reply_credential;

@@ -219,6 +219,36 @@ public_bytes!(
     /// A nonce of an internal call, 16 random bytes.
     CallNonce, 16
 );
+public_bytes!(
+    /// A SHA-256 digest, or a node of a hash tree, 32 bytes.
+    Sha256Digest, 32
+);
+
+impl Sha256Digest {
+    /// Zeros, the digest of nothing: stands for "none".
+    pub const ZERO: Self = Self([0; 32]);
+}
+
+public_bytes!(
+    /// A public key of VOPRF(ristretto255, SHA-512) (RFC 9497), 32 bytes.
+    OprfPublicKey, 32
+);
+public_bytes!(
+    /// A blinded or evaluated element of that VOPRF, 32 bytes.
+    OprfElement, 32
+);
+public_bytes!(
+    /// The proof that a batch was evaluated under one key: c ‖ s (RFC 9497 §2.2.1), 64 bytes.
+    OprfProof, 64
+);
+public_bytes!(
+    /// A look-up token, encoded, 162 bytes: see [`crate::lookup::LookupToken`].
+    LookupTokenBytes, 162
+);
+public_bytes!(
+    /// What the ledger keys a look-up token on: `SHA-256("postern/lookup-nullifier/v1" ‖ token input)`, 32 bytes.
+    LookupNullifier, 32
+);
 secret_bytes!(
     /// `H = c_N` of the login chain (K7): password-equivalent for every M > N (K16).
     LoginVerifier, 32
@@ -235,6 +265,11 @@ secret_bytes!(
 secret_bytes!(
     /// A member secret in its stored form, version ‖ seed, 33 bytes: who has it recognises that contact's replies.
     MemberSecretBytes, 33
+);
+secret_bytes!(
+    /// An output of the VOPRF, 64 bytes. That of a phone number finds and opens its record; that of a token's input is its
+    /// authenticator.
+    OprfOutput, 64
 );
 
 /// Any number of bytes, as base64url in JSON. `Debug` prints the length only.

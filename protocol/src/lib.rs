@@ -10,10 +10,13 @@
 
 pub mod card;
 pub mod codec;
+pub mod directory;
 pub mod exchange;
 pub mod ids;
 pub mod internal;
+pub mod log;
 pub mod login;
+pub mod lookup;
 pub mod problem;
 pub mod register;
 pub mod release;

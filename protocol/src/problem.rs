@@ -118,6 +118,15 @@ kinds! {
     RefundSecretWrong = "refund-secret-wrong", 403, "The refund secret does not belong to this token.";
     /// The issuer signs no more exchanges for this relay in this key epoch.
     ExchangeBudget = "exchange-budget", 503, "The exchange budget of this relay is used up for now.";
+
+    /// A look-up token is malformed, of another key, for another issuer, or made up.
+    LookupTokenInvalid = "lookup-token-invalid", 403, "A look-up token is not valid here.";
+    /// A look-up token was spent in another request; nothing of this one was spent.
+    LookupTokenUsed = "lookup-token-used", 409, "A look-up token was used in another request.";
+    /// The account has had its look-up tokens for this window; see `retry-after`.
+    LookupQuota = "lookup-quota", 429, "This account has had its look-up tokens for now.";
+    /// The window is over, or has not begun; its tokens are worth nothing (now).
+    LookupWindow = "lookup-window", 403, "These look-up tokens are for another time.";
 }
 
 impl ProblemKind {
