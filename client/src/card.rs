@@ -158,13 +158,21 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         })
     }
 
-    /// Learns how long the relay keeps messages now, since sealing keys must outlive it, and how it counts time for replies.
+    /// Learns how long the relay keeps messages now, since sealing keys must outlive it.
     pub(crate) async fn refresh_relay_times(&mut self, account: &Account) -> Result<()> {
         let info = self.own_relay_info(&account.relay).await?;
+        let counts_otherwise = account.replies.is_some_and(|known| {
+            (known.epoch_seconds, known.period_seconds) != (info.replies.epoch_seconds, info.replies.period_seconds)
+        });
         self.profile.tx(&mut self.rng, |t| match t.get::<AccountRecord>("")? {
             Some(record) => t.put("", &record.with_times_of(&info)),
             None => Ok(()),
-        })
+        })?;
+        if counts_otherwise {
+            Err(Error::Misbehaved("it counts time for replies otherwise than before"))
+        } else {
+            Ok(())
+        }
     }
 
     /// All sealing keys that a message may be sealed to, the current one first.

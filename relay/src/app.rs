@@ -123,6 +123,11 @@ impl App {
     ) -> Result<Self, StartError> {
         config.check()?;
         let db = Db::open(&config.database, db::MIGRATIONS).await?;
+        let replies = config.replies;
+        if !db.run("reply_policy", |tx| Box::pin(async move { db::reply::is_policy(tx, &replies).await })).await? {
+            let rule = "`replies.epoch_seconds` and `replies.period_seconds` cannot be changed once the relay has run";
+            return Err(ConfigError::Invalid(rule).into());
+        }
         let keys = KeyRing::load(db.clone(), Arc::clone(&clock)).await?;
         let issuer = IssuerCalls::new(&config, identity(root), Arc::clone(&clock), Arc::clone(&rng))?;
         let challenge = TokenChallenge::for_relay(&config.issuer.name, &config.name);

@@ -73,9 +73,10 @@ impl AccountRecord {
         Ok(IdentityKey::from_seed(*seed))
     }
 
-    /// With what the relay says now about how long it keeps things, and how it counts time for replies.
+    /// With what the relay says now about how long it keeps things, and what it said first about how it counts time for replies: contacts
+    /// who were told different lengths would name their epochs differently, and the relay could tell them apart.
     pub(crate) fn with_times_of(self, info: &RelayInfo) -> Self {
-        Self { retention_seconds: info.retention_seconds, replies: Some(info.replies), ..self }
+        Self { retention_seconds: info.retention_seconds, replies: self.replies.or(Some(info.replies)), ..self }
     }
 }
 

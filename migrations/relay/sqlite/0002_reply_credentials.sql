@@ -65,10 +65,13 @@ CREATE TABLE reply_reveals (
 CREATE INDEX reply_reveals_by_last_period ON reply_reveals (last_period);
 
 -- Epochs up to this one have been dropped: nothing can say any more which slots were shown in them, so they must never be
--- accepted again, whatever a clock says. One row.
+-- accepted again, whatever a clock says. One row. It also says how epochs were counted from the first start on: their numbers stand in
+-- credentials, nullifiers and strikes, so a relay that is configured otherwise must not start.
 CREATE TABLE reply_fence (
     one             INTEGER NOT NULL,           -- immutable: 1
     epoch           INTEGER NOT NULL,           -- never goes back; -1 before the first is dropped
+    epoch_seconds   INTEGER,                    -- length of an epoch; null before the first start, then immutable
+    period_seconds  INTEGER,                    -- length of a period; likewise
     PRIMARY KEY (one),
     CHECK (one = 1)
 ) STRICT;

@@ -2,6 +2,7 @@
 
 use postern_credentials::reply_credential::ReplyNullifier;
 use postern_protocol::ids::{MailboxId, MessageId};
+use postern_protocol::reply::ReplyPolicy;
 use postern_store::{StoreError, Tx, Value};
 
 use super::corrupt;
@@ -15,6 +16,8 @@ const FIND: &str =
 const TAKE: &str = "INSERT INTO reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) \
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mailbox, epoch, nullifier) DO NOTHING";
 const CAME: &str = "SELECT 1 FROM reply_nullifiers WHERE mailbox = $1 AND message = $2";
+const PIN_POLICY: &str = "UPDATE reply_fence SET epoch_seconds = $1, period_seconds = $2 WHERE epoch_seconds IS NULL";
+const IS_POLICY: &str = "SELECT 1 FROM reply_fence WHERE epoch_seconds = $1 AND period_seconds = $2";
 const FENCED: &str = "SELECT 1 FROM reply_fence WHERE epoch >= $1";
 
 /// A version of a mailbox's group secret, sealed; none if the relay has it not.
@@ -94,4 +97,11 @@ pub(crate) async fn came(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &Message
 /// Whether the epoch's nullifiers have been dropped: then nothing can say any more which slots were used in it.
 pub(crate) async fn is_fenced(tx: &mut Tx<'_>, epoch: u32) -> Result<bool, StoreError> {
     Ok(tx.fetch_optional(FENCED, &[i64::from(epoch).into()]).await?.is_some())
+}
+
+/// Whether epochs are counted as ever; the first time they are, it is written down.
+pub(crate) async fn is_policy(tx: &mut Tx<'_>, policy: &ReplyPolicy) -> Result<bool, StoreError> {
+    let args: [Value; 2] = [i64::from(policy.epoch_seconds).into(), i64::from(policy.period_seconds).into()];
+    tx.execute(PIN_POLICY, &args).await?;
+    Ok(tx.fetch_optional(IS_POLICY, &args).await?.is_some())
 }

@@ -4,7 +4,9 @@ use postern_credentials::reply_credential::GroupSecret;
 use postern_protocol::ids::{GroupSecretBytes, MailboxId};
 use postern_protocol::login::Purpose;
 use postern_protocol::problem::ProblemKind;
-use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, ReplyKey, STRIKES_PATH};
+use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, ReplyKey, ReplyPolicy, STRIKES_PATH};
+use postern_relay::app::StartError;
+use postern_relay::config::{Config, ConfigError};
 
 use crate::contacts::{Contact, EPOCH, For, Owner, reply_key, revealed};
 use crate::world::{Reply, World, envelope, random, rng};
@@ -145,4 +147,21 @@ async fn only_who_reads_a_mailbox_says_who_may_write_to_it() {
             assert_eq!(Reply::to(request).await.refusal(), ProblemKind::Unauthorized, "{path}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_count_epochs_otherwise_does_not_start() {
+    let world = World::start().await;
+    let policy = world.config.replies;
+    let other = [
+        ReplyPolicy { epoch_seconds: 1800, ..policy },
+        ReplyPolicy { period_seconds: 2 * policy.period_seconds, ..policy },
+    ];
+    for replies in other {
+        let opened = World::open_app(&Config { replies, ..world.config.clone() }, &world.clock).await;
+        assert!(matches!(opened.map(drop), Err(StartError::Config(ConfigError::Invalid(_)))), "{replies:?}");
+    }
+    // The grace has no part in names.
+    let replies = ReplyPolicy { grace_seconds: 60, ..policy };
+    assert!(World::open_app(&Config { replies, ..world.config.clone() }, &world.clock).await.is_ok());
 }

@@ -18,7 +18,7 @@ use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::send::{Accepted, MAILBOXES_PATH, MESSAGES_PATH, Messages, send_path};
 use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{Token, TokenChallenge, authorization};
-use postern_relay::app::{App, RngFactory, identity};
+use postern_relay::app::{App, RngFactory, StartError, identity};
 use postern_relay::config::{Config, IssuerConfig, Limits};
 use rand::rngs::SysRng;
 use rand_core::{Rng, UnwrapErr};
@@ -181,10 +181,14 @@ impl World {
         world
     }
 
-    async fn run(config: &Config, clock: &Arc<MockClock>) -> (App, String, Running) {
+    /// Opens a relay on the same files, with this configuration; it listens nowhere.
+    pub(crate) async fn open_app(config: &Config, clock: &Arc<MockClock>) -> Result<App, StartError> {
         let rng: RngFactory = Arc::new(|| Box::new(rng()));
-        let root = RootSecret::from_bytes([2; 32]);
-        let app = App::open(config.clone(), &root, Arc::clone(clock) as _, rng).await.unwrap();
+        App::open(config.clone(), &RootSecret::from_bytes([2; 32]), Arc::clone(clock) as _, rng).await
+    }
+
+    async fn run(config: &Config, clock: &Arc<MockClock>) -> (App, String, Running) {
+        let app = Self::open_app(config, clock).await.unwrap();
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, told) = oneshot::channel();

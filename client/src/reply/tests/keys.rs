@@ -1,3 +1,5 @@
+use postern_protocol::reply::ReplyPolicy;
+
 use super::*;
 use crate::register::AccountRecord;
 
@@ -105,4 +107,16 @@ async fn secrets_of_periods_that_nothing_can_come_from_any_more_are_erased() {
     assert!(issued(&pair).secret_at(now + 7).unwrap().is_some());
     pair.bob.sync().await.unwrap();
     assert_eq!(pair.bob_writes("back").await.unwrap().paid, Paid::Token { reason: Some(NoReply::RanOut) });
+}
+
+#[tokio::test]
+async fn a_relay_that_counts_otherwise_than_before_is_not_believed_and_the_owner_is_told() {
+    let mut pair = Pair::acquainted().await;
+    let before = pair.alice.account().unwrap().replies;
+    let otherwise = ReplyPolicy { epoch_seconds: 1800, ..ReplyPolicy::default() };
+    pair.town.relay.lock().unwrap().policy = otherwise;
+    pair.pass(WEEK);
+    let report = pair.alice.sync().await.unwrap();
+    assert!(report.failures.iter().any(|error| matches!(error, Error::Misbehaved(_))), "{:?}", report.failures);
+    assert_eq!(pair.alice.account().unwrap().replies, before, "all contacts name their epochs alike");
 }
