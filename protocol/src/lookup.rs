@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{DecodeError, Reader, TooLong, put_varint};
-use crate::ids::{ChallengeDigest, LookupTokenBytes, OprfElement, OprfOutput, OprfProof, OprfPublicKey, TokenKeyId};
+use crate::ids::{LookupTokenBytes, OprfElement, OprfOutput, OprfProof, OprfPublicKey};
 use crate::time::Timestamp;
 use crate::tokens::{TokenChallenge, TokenInput};
 
@@ -147,15 +147,7 @@ impl LookupToken {
     /// [`DecodeError`] for another length or token type.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        let input = TokenInput {
-            token_type: r.u16()?,
-            nonce: r.array()?,
-            challenge_digest: ChallengeDigest(r.array()?),
-            token_key_id: TokenKeyId(r.array()?),
-        };
-        if input.token_type != LOOKUP_TOKEN_TYPE {
-            return Err(DecodeError::Invalid("token type"));
-        }
+        let input = TokenInput::read(&mut r, LOOKUP_TOKEN_TYPE)?;
         let authenticator = OprfOutput::new(r.array()?);
         r.finish()?;
         Ok(Self { input, authenticator })

@@ -115,6 +115,15 @@ impl TokenInput {
         }
         out
     }
+
+    /// The input that a token of this type begins with.
+    pub(crate) fn read(r: &mut Reader<'_>, token_type: u16) -> Result<Self, DecodeError> {
+        if r.u16()? != token_type {
+            return Err(DecodeError::Invalid("token type"));
+        }
+        let (nonce, challenge_digest, token_key_id) = (r.array()?, ChallengeDigest(r.array()?), TokenKeyId(r.array()?));
+        Ok(Self { token_type, nonce, challenge_digest, token_key_id })
+    }
 }
 
 /// A token (RFC 9577 §2.2): 354 bytes.
@@ -141,15 +150,7 @@ impl Token {
     /// [`DecodeError`] for another length or token type.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(bytes);
-        let input = TokenInput {
-            token_type: r.u16()?,
-            nonce: r.array()?,
-            challenge_digest: ChallengeDigest(r.array()?),
-            token_key_id: TokenKeyId(r.array()?),
-        };
-        if input.token_type != TOKEN_TYPE {
-            return Err(DecodeError::Invalid("token type"));
-        }
+        let input = TokenInput::read(&mut r, TOKEN_TYPE)?;
         let authenticator = RsaElement(r.array()?);
         r.finish()?;
         Ok(Self { input, authenticator })
