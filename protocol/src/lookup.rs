@@ -271,6 +271,7 @@ pub struct LookupResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{ChallengeDigest, TokenKeyId};
 
     #[test]
     fn a_window_s_tokens_are_good_until_the_grace_ends() {
