@@ -96,8 +96,8 @@ fn play(dir: &Path) -> Result<Expectations, Failure> {
     correspond(&alice, &bob, &mut expect)?;
     spam(&mallory, &bob, &mut expect)?;
     chat::reply(&alice, &bob, &mut expect)?;
-    let refused = chat::flood(&bob, &alice, &mut expect)?;
-    chat::block(&alice, &bob, refused, &mut expect)?;
+    let flooded = chat::flood(&bob, &alice, &mut expect)?;
+    chat::block(&alice, &bob, flooded, &mut expect)?;
     knowledge::show(&servers, [&alice, &bob, &mallory], &mut expect)?;
     Ok(expect)
 }
