@@ -39,10 +39,13 @@ async fn the_relay_says_how_it_counts_time() {
     assert_eq!(info.replies, ReplyPolicy::default());
 
     // And counts as it says: hours of the default are nothing among minutes.
-    let (bob, alice, envelope) = (Owner::new(&world).await, Contact::new(), envelope());
-    let shown = bob.shown(&alice, EPOCH, 0, &envelope);
+    let other = world.dir.path().join("other.db");
+    world.config.database = format!("sqlite://{}", other.display());
     world.config.replies = ReplyPolicy { epoch_seconds: 60, period_seconds: 600, grace_seconds: 10 };
     world.restart().await;
+    world.app.refresh_keys().await;
+    let (bob, alice, envelope) = (Owner::new(&world).await, Contact::new(), envelope());
+    let shown = bob.shown(&alice, EPOCH, 0, &envelope);
     let info: RelayInfo = Reply::to(world.http.get(world.at(RELAY_INFO_PATH))).await.json();
     assert_eq!(info.replies, world.config.replies);
     assert_eq!(bob.send(&world, &shown, &envelope).await.refusal(), ProblemKind::ReplyEpoch);
