@@ -60,6 +60,24 @@ pub struct SecretKey {
     nonce_key: Zeroizing<[u8; 32]>,
 }
 
+/// Checks that a batch can be evaluated, before anything is paid for it.
+///
+/// # Errors
+/// [`OprfError::Batch`] or [`OprfError::Element`], exactly when [`SecretKey::evaluate`] has it.
+pub fn check_batch(blinded: &[OprfElement]) -> Result<(), OprfError> {
+    decode_batch(blinded).map(drop)
+}
+
+fn decode_batch(blinded: &[OprfElement]) -> Result<Vec<BlindedElement<Ristretto255>>, OprfError> {
+    // Before anything is decoded, so that a long list costs nothing.
+    if blinded.is_empty() || blinded.len() > usize::from(u16::MAX) {
+        return Err(OprfError::Batch);
+    }
+    let decode =
+        |element: &OprfElement| BlindedElement::deserialize(element.as_bytes()).map_err(|_| OprfError::Element);
+    blinded.iter().map(decode).collect()
+}
+
 /// The answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evaluation {
@@ -126,14 +144,7 @@ impl SecretKey {
     /// # Errors
     /// As [`Self::evaluate`].
     pub fn evaluate_with(&self, rng: &mut impl CryptoRng, blinded: &[OprfElement]) -> Result<Evaluation, OprfError> {
-        // Before anything is decoded, so that a long list costs nothing.
-        if blinded.is_empty() || blinded.len() > usize::from(u16::MAX) {
-            return Err(OprfError::Batch);
-        }
-        let blinded: Vec<BlindedElement<Ristretto255>> = blinded
-            .iter()
-            .map(|element| BlindedElement::deserialize(element.as_bytes()).map_err(|_| OprfError::Element))
-            .collect::<Result<_, _>>()?;
+        let blinded = decode_batch(blinded)?;
         let VoprfServerBatchEvaluateResult { messages, proof } =
             self.server.batch_blind_evaluate(rng, &blinded).map_err(|_| OprfError::Batch)?;
         Ok(Evaluation {

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use postern_protocol::time::{Clock, Timestamp};
-use postern_protocol::{internal, login, register, tokens};
+use postern_protocol::{directory, internal, log, login, lookup, register, tokens};
 use postern_store::{Db, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
@@ -21,8 +21,9 @@ use crate::gateway::TextGateway;
 use crate::http;
 use crate::random::Randomness;
 use crate::secrets::Secrets;
-use crate::service::housekeeping;
 use crate::service::keys::KeyCache;
+use crate::service::log::Tree;
+use crate::service::{self, housekeeping};
 
 /// How long requests under way may take once the process was asked to stop.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -59,6 +60,7 @@ pub struct Issuer {
     pub(crate) lanes: Lanes,
     pub(crate) permits: Semaphore,
     pub(crate) decoy: Decoy,
+    pub(crate) log: Tree,
     clock: Arc<dyn Clock>,
 }
 
@@ -73,8 +75,8 @@ impl Issuer {
         let context = [0; 32];
         let decoy = Decoy { context, sealed: secrets.verifiers.seal(&mut random.generator(), &context, &[0; 32]) };
         let permits = Semaphore::new(config.limits.concurrent_requests);
-        let (signing_keys, lanes) = (KeyCache::default(), Lanes::default());
-        Ok(Arc::new(Self { config, secrets, db, random, gateway, signing_keys, lanes, permits, decoy, clock }))
+        let (signing_keys, lanes, log) = (KeyCache::default(), Lanes::default(), Tree::default());
+        Ok(Arc::new(Self { config, secrets, db, random, gateway, signing_keys, lanes, permits, decoy, log, clock }))
     }
 
     /// The present.
@@ -134,7 +136,19 @@ pub fn router(issuer: Arc<Issuer>) -> Router {
         .route(login::JWT_PATH, post(http::sessions::jwt))
         .route(login::SESSIONS_PATH, get(http::sessions::list))
         .route(login::REVOKE_PATH, post(http::sessions::revoke))
-        .route(login::ACCOUNT_PATH, get(http::sessions::account))
+        .route(login::ACCOUNT_PATH, get(http::sessions::account).delete(http::sessions::delete_account))
+        .route(directory::LISTING_PATH, put(http::sessions::listing))
+        .route(lookup::ALLOWANCE_PATH, get(http::sessions::lookups))
+        .route(lookup::LOOKUP_PATH, get(http::lookup::info).post(http::lookup::evaluate))
+        .route(directory::MANIFEST_PATH, get(http::directory::manifest))
+        .route("/v1/directory/{build}/fingerprints/{bucket}", get(http::directory::fingerprints))
+        .route("/v1/directory/{build}/records/{bucket}", get(http::directory::records))
+        .route("/v1/directory/{build}/filter", get(http::directory::filter))
+        .route("/v1/directory/{build}/delta", get(http::directory::delta))
+        .route(log::LOG_PATH, get(http::log::head))
+        .route(log::CONSISTENCY_PATH, get(http::log::consistency))
+        .route(log::INCLUSION_PATH, get(http::log::inclusion))
+        .route(log::ENTRIES_PATH, get(http::log::entries))
         .route(internal::KEYS_PATH, post(http::exchange::keys))
         .route(internal::SIGN_PATH, post(http::exchange::sign))
         .fallback(http::not_found)
@@ -159,6 +173,7 @@ pub async fn serve(
         stopping.send_replace(true);
     };
     let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer)));
+    let builder = tokio::spawn(service::directory::run(Arc::clone(&issuer)));
     let listener = listener.tap_io(|io| {
         // An answer is one small write; waiting for a second one would only add latency.
         let _ = io.set_nodelay(true);
@@ -173,6 +188,7 @@ pub async fn serve(
         () = too_long => Ok(()),
     };
     cleaner.abort();
+    builder.abort();
     issuer.close().await;
     result
 }

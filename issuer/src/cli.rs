@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::ids::{PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Clock;
 use postern_store::{StoreError, SystemClock};
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::error::Refusal;
 use crate::gateway;
 use crate::random::Randomness;
 use crate::secrets::{Secrets, SecretsError};
-use crate::service::keys;
+use crate::service::{account, directory, keys, lookup};
 
 mod files;
 
@@ -63,6 +63,19 @@ enum Command {
     },
     /// Erase the token keys whose time is over; `serve` does so by itself.
     RetireKeys(OfConfig),
+    /// Build the directory of listed accounts now; `serve` does so every `build_seconds`.
+    BuildDirectory(OfConfig),
+    /// Change the key that phone numbers are evaluated with, from the next build of the directory on.
+    RotateLookupKey(OfConfig),
+    /// Revoke the certificate of a number: it leaves the directory with the next build, its sessions end, no login succeeds
+    /// until the number registers again.
+    Revoke {
+        #[command(flatten)]
+        of: OfConfig,
+        /// The number, as in `+41791234567`.
+        #[arg(long)]
+        phone: PhoneNumber,
+    },
     /// Add a relay to the configuration; a running issuer has to be restarted.
     AddRelay {
         #[command(flatten)]
@@ -108,6 +121,10 @@ enum CliError {
     Io(#[from] std::io::Error),
     #[error("the database has no token key: it is not the one that `init` made, or it was lost")]
     NoKey,
+    #[error("another process is building the directory; if it died, this works again ten minutes after its last step")]
+    Building,
+    #[error("this number has no account, or its account is revoked already")]
+    NoAccount,
 }
 
 /// Runs the command line of this process.
@@ -142,6 +159,14 @@ async fn run(command: Command) -> Result<(), CliError> {
             issuer.close().await;
             Ok(())
         }
+        Command::BuildDirectory(of) => build_directory(&of.config).await,
+        Command::RotateLookupKey(of) => {
+            let issuer = open(&of.config).await?;
+            let epoch = lookup::rotate(&issuer).await?;
+            issuer.close().await;
+            say(&serde_json::json!({ "next_epoch": epoch }).to_string())
+        }
+        Command::Revoke { of, phone } => revoke(&of.config, &phone).await,
         Command::AddRelay { of, name, url, public_key } => files::add_relay(&of.config, &name, &url, &public_key),
         Command::CheckConfig(of) => {
             let config = Config::load(&of.config)?;
@@ -188,6 +213,20 @@ async fn rotate(config: &Path, overlap: Option<u64>) -> Result<(), CliError> {
     let active = keys::rotate(&issuer, overlap).await?;
     issuer.close().await;
     say(&serde_json::json!({ "active": active, "overlap_seconds": overlap }).to_string())
+}
+
+async fn build_directory(config: &Path) -> Result<(), CliError> {
+    let issuer = open(config).await?;
+    let built = directory::build(&issuer).await?;
+    issuer.close().await;
+    say(&serde_json::json!({ "build": built.ok_or(CliError::Building)? }).to_string())
+}
+
+async fn revoke(config: &Path, phone: &PhoneNumber) -> Result<(), CliError> {
+    let issuer = open(config).await?;
+    let revoked = account::revoke(&issuer, phone).await?;
+    issuer.close().await;
+    if revoked { say(&serde_json::json!({ "revoked": true }).to_string()) } else { Err(CliError::NoAccount) }
 }
 
 async fn run_server(config: &Path) -> Result<(), CliError> {

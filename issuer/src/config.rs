@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::lookup::{LookupPolicy, MAX_LOOKUPS};
 use postern_protocol::register::RelayEntry;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,9 @@ pub struct Config {
     /// Numbers of policy; all have defaults.
     #[serde(default)]
     pub limits: Limits,
+    /// Contact discovery; all have defaults.
+    #[serde(default)]
+    pub lookup: Lookup,
     /// The relays that mailboxes are granted at; the first is the default.
     #[serde(default, rename = "relay", skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayConfig>,
@@ -156,6 +160,49 @@ impl Default for Limits {
     }
 }
 
+/// Contact discovery: how many numbers may be looked up, and how often the directory is made anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lookup {
+    /// Look-up tokens of an account in the first window that it asks in.
+    pub quota_first: u32,
+    /// Look-up tokens of an account in each later window; unused ones do not carry over.
+    pub quota_window: u32,
+    /// Length of a window, seconds. Windows are counted from 1970 on, so it must not change once tokens were issued.
+    pub window_seconds: u32,
+    /// How long after its end a window's tokens are still taken, seconds.
+    pub grace_seconds: u32,
+    /// The most numbers in one request.
+    pub batch: usize,
+    /// How often the directory is built, seconds.
+    pub build_seconds: u64,
+    /// How many builds are served: the present one, and older ones for clients that are in the middle of them.
+    pub keep_builds: u32,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        let LookupPolicy { window_seconds, grace_seconds, quota_first, quota_window } = LookupPolicy::default();
+        Self {
+            quota_first,
+            quota_window,
+            window_seconds,
+            grace_seconds,
+            batch: MAX_LOOKUPS,
+            build_seconds: 86_400,
+            keep_builds: 8,
+        }
+    }
+}
+
+impl Lookup {
+    /// What clients are told.
+    pub const fn policy(&self) -> LookupPolicy {
+        let Self { window_seconds, grace_seconds, quota_first, quota_window, .. } = *self;
+        LookupPolicy { window_seconds, grace_seconds, quota_first, quota_window }
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -193,7 +240,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let l = &self.limits;
+        let (l, d) = (&self.limits, &self.lookup);
         let relay_names: std::collections::BTreeSet<_> = self.relays.iter().map(|relay| &relay.name).collect();
         let rules = [
             (is_name(&self.name), "`name` must be 1 to 255 visible ASCII characters without commas"),
@@ -212,6 +259,10 @@ impl Config {
             (l.concurrent_requests >= 1, "`concurrent_requests` must be at least 1"),
             (l.request_timeout_seconds >= 1, "`request_timeout_seconds` must be at least 1"),
             (l.housekeeping_seconds >= 1, "`housekeeping_seconds` must be at least 1"),
+            (d.policy().is_sound(), "`window_seconds` must be at least 1, and `grace_seconds` at most that"),
+            ((1..=MAX_LOOKUPS).contains(&d.batch), "`batch` must be 1 to 128"),
+            (d.build_seconds >= 1, "`build_seconds` must be at least 1"),
+            (d.keep_builds >= 2, "`keep_builds` must be at least 2: somebody is always in the middle of the last one"),
         ];
         rules.iter().try_for_each(|(holds, rule)| if *holds { Ok(()) } else { Err(ConfigError::Invalid(rule)) })
     }
@@ -283,6 +334,10 @@ mod tests {
             |c| c.limits.tokens_per_account = 0,
             |c| c.limits.code_tries = 1_000_000,
             |c| c.limits.concurrent_requests = 0,
+            |c| c.lookup.window_seconds = 0,
+            |c| c.lookup.grace_seconds = c.lookup.window_seconds + 1,
+            |c| c.lookup.batch = MAX_LOOKUPS + 1,
+            |c| c.lookup.keep_builds = 1,
         ] {
             let mut config = example();
             spoil(&mut config);

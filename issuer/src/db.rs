@@ -1,9 +1,12 @@
 //! The issuer's SQL: constants and row mapping, nothing decided. Written once, for every engine.
 
 pub(crate) mod attempts;
+pub(crate) mod directory;
 pub(crate) mod exchange;
 pub(crate) mod keys;
+pub(crate) mod log;
 pub(crate) mod login;
+pub(crate) mod lookup;
 pub(crate) mod register;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
@@ -12,11 +15,18 @@ use postern_protocol::time::Timestamp;
 use postern_store::{Migration, StoreError, Value};
 
 /// Every version of the schema, oldest first.
-pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "issuer: initial",
-    sqlite: include_str!("../../migrations/issuer/sqlite/0001_initial.sql"),
-}];
+pub(crate) static MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "issuer: initial",
+        sqlite: include_str!("../../migrations/issuer/sqlite/0001_initial.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "issuer: contact discovery",
+        sqlite: include_str!("../../migrations/issuer/sqlite/0002_discovery.sql"),
+    },
+];
 
 /// A time as it is stored.
 pub(crate) fn time(at: Timestamp) -> Value {

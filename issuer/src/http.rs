@@ -1,10 +1,13 @@
 //! HTTP: decode, one call of a service, encode. Every refusal is a problem document (RFC 9457).
 
 pub mod answer;
+pub mod directory;
 pub mod exchange;
 pub mod incoming;
 pub mod keys;
+pub mod log;
 pub mod login;
+pub mod lookup;
 pub mod register;
 pub mod sessions;
 pub mod tokens;

@@ -59,6 +59,8 @@ pub struct Secrets {
     pub token_keys: SealKey,
     /// Seals answers that are kept for a retry.
     pub answers: SealKey,
+    /// What the keys of look-up windows and of the directory are derived from, each when it is needed.
+    pub root: RootSecret,
     accounts: Zeroizing<[u8; 32]>,
     buckets: Zeroizing<[u8; 32]>,
 }
@@ -79,6 +81,7 @@ impl Secrets {
             sessions: SealKey::new(*root.derive("issuer-seal-sessions")),
             token_keys: SealKey::new(*root.derive("issuer-seal-token-keys")),
             answers: SealKey::new(*root.derive("issuer-seal-answers")),
+            root: root.clone(),
             accounts: root.derive("issuer-account-id"),
             buckets: root.derive("issuer-attempt-buckets"),
         })

@@ -1,10 +1,15 @@
 //! The issuer's decisions. They know the wire's types and the tables' rows, but neither HTTP nor SQL.
 
+pub mod account;
 pub mod attempts;
+pub mod directory;
 pub mod exchange;
 pub mod housekeeping;
 pub mod keys;
+pub mod log;
 pub mod login;
+pub mod lookup;
+pub mod lookup_tokens;
 pub mod phone;
 pub mod register;
 pub mod sessions;

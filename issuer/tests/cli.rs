@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use postern_issuer::secrets::Secrets;
+use postern_protocol::log::{LOG_PATH, LogHead};
+use postern_protocol::lookup::{LOOKUP_PATH, LookupInfo};
 use postern_protocol::register::{CODE_PATH, ISSUER_INFO_PATH, IssuerInfo};
 use postern_protocol::tokens::{DIRECTORY_PATH, Directory, KeyState};
 
@@ -165,7 +168,10 @@ fn relays_are_added_to_the_file_without_losing_its_comments() {
     let output = issuer(&["check-config", "--config", &place.config]);
     assert!(output.status.success(), "{}", text(&output));
     let shown = text(&output);
-    assert!(shown.contains("[[relay]]") && shown.contains("tokens_per_account = 5"), "{shown}");
+    assert!(
+        shown.contains("[[relay]]") && shown.contains("tokens_per_account = 5") && shown.contains("quota_first = 2000"),
+        "{shown}"
+    );
     let info: IssuerInfo = Running::start(&place.config).get(ISSUER_INFO_PATH);
     assert_eq!(info.relays[0].name, "relay.test");
 }
@@ -197,4 +203,50 @@ fn an_issuer_that_lost_its_database_does_not_start_counting_anew() {
     let output = issuer(&["serve", "--config", &place.config]);
     assert!(!output.status.success());
     assert!(text(&output).contains("no token key"), "{}", text(&output));
+}
+
+#[test]
+fn the_directory_is_built_and_its_key_changed_by_another_process_without_a_restart() {
+    let place = init();
+    let number = |args: &[&str], member: &str| {
+        let output = issuer(&[args, &["--config", &place.config]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer[member].as_u64().unwrap()
+    };
+    assert_eq!(number(&["build-directory"], "build"), 1);
+    let running = Running::start(&place.config);
+    let before: LookupInfo = running.get(LOOKUP_PATH);
+    let head: LogHead = running.get(LOG_PATH);
+    assert_eq!((before.oprf_epoch, head.size), (1, 3), "token keys, a manifest, the key of this window");
+    assert_eq!(number(&["rotate-lookup-key"], "next_epoch"), 2);
+    assert_eq!(running.get::<LookupInfo>(LOOKUP_PATH), before, "until the next build");
+    assert_eq!(number(&["build-directory"], "build"), 2);
+    assert_eq!(running.get::<LookupInfo>(LOOKUP_PATH).oprf_epoch, 2);
+    assert_eq!(running.get::<LogHead>(LOG_PATH).size, 4);
+}
+
+#[test]
+fn an_operator_revokes_an_account_by_its_number() {
+    let place = init();
+    let revoke = |phone: &str| issuer(&["revoke", "--config", &place.config, "--phone", phone]);
+    assert!(text(&revoke("+41791234567")).contains("no account"));
+    assert!(!revoke("0791234567").status.success());
+
+    let secrets = Secrets::load(&place.path.join("secret.key"), &place.path.join("ca.pem")).unwrap();
+    let account = secrets.account_id(&"+41791234567".parse().unwrap());
+    let database = rusqlite::Connection::open(place.path.join("issuer.db")).unwrap();
+    database
+        .execute(
+            "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
+            login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
+            values (?1, '+41791234567', zeroblob(32), x'', 0, zeroblob(16), x'', zeroblob(32), 'r', 0, 0, 0, 0)",
+            (account,),
+        )
+        .unwrap();
+    let output = revoke("+41791234567");
+    assert!(output.status.success(), "{}", text(&output));
+    let state: String = database.query_row("select state from accounts", [], |row| row.get(0)).unwrap();
+    assert_eq!(state, "revoked");
+    assert!(!revoke("+41791234567").status.success());
 }

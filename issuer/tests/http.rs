@@ -6,10 +6,12 @@ mod world;
 use axum::body::Body;
 use axum::http::{Request, header};
 use postern_credentials::session::call_mac;
+use postern_protocol::directory::LISTING_PATH;
 use postern_protocol::internal::{KEYS_PATH, SIGN_PATH};
 use postern_protocol::login::{
     ACCOUNT_PATH, CHALLENGE_PATH, JWT_PATH, JwtAudience, LOGIN_PATH, REVOKE_PATH, SESSIONS_PATH, SessionCall,
 };
+use postern_protocol::lookup::ALLOWANCE_PATH;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CODE_PATH, COUNTERS_PATH, ISSUER_INFO_PATH, REGISTRATION_PATH};
 use postern_protocol::tokens::{DIRECTORY_PATH, TOKEN_REQUEST_PATH};
@@ -18,7 +20,7 @@ use world::{Person, World};
 
 const GETS: [&str; 3] = [ISSUER_INFO_PATH, COUNTERS_PATH, DIRECTORY_PATH];
 const JSON_POSTS: [&str; 4] = [CODE_PATH, REGISTRATION_PATH, CHALLENGE_PATH, LOGIN_PATH];
-const SIGNED_GETS: [&str; 2] = [SESSIONS_PATH, ACCOUNT_PATH];
+const SIGNED_GETS: [&str; 3] = [SESSIONS_PATH, ACCOUNT_PATH, ALLOWANCE_PATH];
 const OTHER_POSTS: [&str; 5] = [TOKEN_REQUEST_PATH, JWT_PATH, REVOKE_PATH, KEYS_PATH, SIGN_PATH];
 
 #[tokio::test]
@@ -32,7 +34,7 @@ async fn other_paths_and_methods_are_refused_with_a_problem() {
         assert_eq!(reply.problem(), ProblemKind::MethodNotAllowed, "{path}");
         assert!(reply.header("allow").is_some_and(|allow| allow.contains("GET")), "{path}");
     }
-    for path in JSON_POSTS.into_iter().chain(OTHER_POSTS) {
+    for path in JSON_POSTS.into_iter().chain(OTHER_POSTS).chain([LISTING_PATH]) {
         assert_eq!(world.get(path).await.problem(), ProblemKind::MethodNotAllowed, "{path}");
     }
 }

@@ -14,7 +14,7 @@ pub const JWT_PATH: &str = "/v1/sessions/token";
 pub const SESSIONS_PATH: &str = "/v1/sessions";
 /// Session-signed `POST` [`RevokeRequest`] → 204.
 pub const REVOKE_PATH: &str = "/v1/sessions/revoke";
-/// Session-signed `GET` → [`Account`].
+/// Session-signed `GET` → [`Account`]; session-signed `DELETE` → 204: the account is gone, and its sessions with it.
 pub const ACCOUNT_PATH: &str = "/v1/account";
 
 /// N: where on the chain the server's verifier sits (K7).
@@ -188,6 +188,8 @@ pub struct Account {
     pub setup_until: u64,
     /// When the certificate expires, Unix seconds.
     pub certificate_expires: u64,
+    /// Whether it can be found by its number ([`crate::directory::LISTING_PATH`]).
+    pub listed: bool,
 }
 
 /// What a JWT of ours says (RFC 7519 §4).

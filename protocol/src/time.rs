@@ -63,6 +63,11 @@ impl MockClock {
     pub fn advance_seconds(&self, seconds: u64) {
         self.0.fetch_add(seconds.saturating_mul(1000), Ordering::SeqCst);
     }
+
+    /// Puts the clock to a moment, back as well.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.0, Ordering::SeqCst);
+    }
 }
 
 impl Clock for MockClock {

@@ -119,6 +119,7 @@ fn the_identity_and_every_other_non_canonical_element_is_refused_by_both_sides()
     above.0[31] = 0x7f; // 2^255 − 1
     for bad in [OprfElement([0; 32]), negative, above, OprfElement([0xff; 32])] {
         assert_eq!(key().evaluate(&[elements[0], bad]), Err(OprfError::Element));
+        assert_eq!(check_batch(&[elements[0], bad]), Err(OprfError::Element));
         let finished = finish(&key().public(), &pairs(&inputs, &blindings), &[bad], &answer.proof);
         assert_eq!(finished.map(drop), Err(OprfError::Element));
         let finished = finish(&OprfPublicKey(bad.0), &pairs(&inputs, &blindings), &answer.evaluated, &answer.proof);
@@ -157,6 +158,7 @@ fn empty_batches_and_lists_of_different_lengths_are_refused() {
     let (elements, blindings) = batch(&inputs);
     let Evaluation { evaluated, proof } = key().evaluate(&elements).unwrap();
     assert_eq!(key().evaluate(&[]), Err(OprfError::Batch));
+    assert_eq!((check_batch(&[]), check_batch(&elements)), (Err(OprfError::Batch), Ok(())));
     assert_eq!(finish(&key().public(), &[], &[], &proof).map(drop), Err(OprfError::Batch));
     let pairs = pairs(&inputs, &blindings);
     assert_eq!(finish(&key().public(), &pairs[..1], &evaluated, &proof).map(drop), Err(OprfError::Batch));

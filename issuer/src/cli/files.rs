@@ -114,6 +114,16 @@ kind = "console"
 # concurrent_requests = 256
 # housekeeping_seconds = 60
 
+# Contact discovery.
+[lookup]
+# quota_first = 2000                  # numbers an account may look up in its first window …
+# quota_window = 50                   # … and in each later one
+# window_seconds = 86400              # not to be changed later: windows are counted from 1970 on
+# grace_seconds = 3600                # how long after its window a look-up token is still taken
+# batch = 128                         # numbers in one request
+# build_seconds = 86400               # how often the directory is built
+# keep_builds = 8                     # builds that are served
+
 # Relays are added by `postern-issuer add-relay`. `enabled = false` in its section cuts a relay off.
 "#;
 

@@ -7,16 +7,23 @@ use postern_store::{Row, StoreError, Tx};
 use super::{count, counted, time, timestamp};
 
 const FIND: &str =
-    "select login_salt, login_verifier, certificate_expires, mailbox, relay, tokens_issued, setup_until, registered
-    from accounts where account = $1";
+    "select login_salt, login_verifier, certificate_expires, mailbox, relay, tokens_issued, setup_until, registered, listed
+    from accounts where account = $1 and state = 'active'";
+const FIND_EARLIER: &str = "select mailbox, relay, tokens_issued, setup_until from accounts where account = $1";
 const INSERT: &str = "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
     login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $11, $11)";
 const REPLACE: &str =
     "update accounts set identity_key = $2, certificate = $3, certificate_expires = $4, login_salt = $5,
-    login_verifier = $6, mailbox = $7, relay = $8, registered = $9 where account = $1";
+    login_verifier = $6, mailbox = $7, relay = $8, registered = $9, phone = $10, state = 'active',
+    listed = case when state = 'deleted' then 1 else listed end where account = $1";
 const TAKE: &str = "update accounts set tokens_issued = tokens_issued + $2
     where account = $1 and tokens_issued + $2 <= $3";
+const SET_LISTED: &str = "update accounts set listed = $2 where account = $1 and state = 'active'";
+/// All that the row held, but for what keeps the number from having its tokens twice.
+const DELETE: &str = "update accounts set state = 'deleted', phone = '', identity_key = $2, certificate = $2,
+    login_salt = $2, login_verifier = $2 where account = $1";
+const REVOKE: &str = "update accounts set state = 'revoked' where account = $1 and state = 'active'";
 
 const FIND_ANSWER: &str = "select body_digest, answer from registrations where cookie_digest = $1";
 const INSERT_ANSWER: &str =
@@ -34,6 +41,16 @@ pub(crate) struct AccountRow {
     pub tokens_issued: u64,
     pub setup_until: Timestamp,
     pub registered: Timestamp,
+    pub listed: bool,
+}
+
+/// What is left of a number's earlier registrations, also after it was deleted or revoked.
+#[derive(Clone, Debug)]
+pub(crate) struct EarlierRow {
+    pub mailbox: MailboxId,
+    pub relay: String,
+    pub tokens_issued: u64,
+    pub setup_until: Timestamp,
 }
 
 /// What a registration writes.
@@ -49,7 +66,7 @@ pub(crate) struct Identity<'a> {
     pub registered: Timestamp,
 }
 
-/// The account of this id.
+/// The account of this id, unless it was deleted or revoked.
 pub(crate) async fn find(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<Option<AccountRow>, StoreError> {
     tx.fetch_optional(FIND, &[account.into()]).await?.map(|row| read(&row)).transpose()
 }
@@ -64,7 +81,37 @@ fn read(row: &Row) -> Result<AccountRow, StoreError> {
         tokens_issued: counted(row.int(5)?, 5)?,
         setup_until: timestamp(row.int(6)?),
         registered: timestamp(row.int(7)?),
+        listed: row.int(8)? != 0,
     })
+}
+
+/// Whether this number ever registered, and what it had then.
+pub(crate) async fn find_earlier(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<Option<EarlierRow>, StoreError> {
+    let row = tx.fetch_optional(FIND_EARLIER, &[account.into()]).await?;
+    row.map(|row| {
+        Ok(EarlierRow {
+            mailbox: MailboxId(row.array(0)?),
+            relay: row.text(1)?,
+            tokens_issued: counted(row.int(2)?, 2)?,
+            setup_until: timestamp(row.int(3)?),
+        })
+    })
+    .transpose()
+}
+
+/// Whether the account is to be in the directory.
+pub(crate) async fn set_listed(tx: &mut Tx<'_>, account: &[u8; 32], listed: bool) -> Result<(), StoreError> {
+    tx.execute(SET_LISTED, &[account.into(), i64::from(listed).into()]).await.map(drop)
+}
+
+/// Erases the account.
+pub(crate) async fn delete(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<(), StoreError> {
+    tx.execute(DELETE, &[account.into(), Vec::new().into()]).await.map(drop)
+}
+
+/// Revokes the account; false if it was not active.
+pub(crate) async fn revoke(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<bool, StoreError> {
+    Ok(tx.execute(REVOKE, &[account.into()]).await? == 1)
 }
 
 /// A first registration; no tokens yet.
@@ -91,8 +138,13 @@ pub(crate) async fn insert(
     tx.execute(INSERT, &args).await.map(drop)
 }
 
-/// A later registration: everything new but the tokens.
-pub(crate) async fn replace(tx: &mut Tx<'_>, account: &[u8; 32], identity: &Identity<'_>) -> Result<(), StoreError> {
+/// A later registration: everything new but the tokens, and the choice to be listed of an account that was not deleted.
+pub(crate) async fn replace(
+    tx: &mut Tx<'_>,
+    account: &[u8; 32],
+    phone: &PhoneNumber,
+    identity: &Identity<'_>,
+) -> Result<(), StoreError> {
     let args = [
         account.into(),
         identity.key.0.into(),
@@ -103,6 +155,7 @@ pub(crate) async fn replace(tx: &mut Tx<'_>, account: &[u8; 32], identity: &Iden
         identity.mailbox.0.into(),
         identity.relay.into(),
         time(identity.registered),
+        phone.as_str().into(),
     ];
     tx.execute(REPLACE, &args).await.map(drop)
 }

@@ -1,14 +1,19 @@
 //! What goes back: a status, a body, a few headers; and the one place where a refusal becomes HTTP.
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use postern_protocol::ids::encode_base64;
 use postern_protocol::problem::{self, Problem, ProblemKind};
 use postern_store::StoreError;
 use serde::Serialize;
 
 use crate::error::Refusal;
+use crate::secrets::digest;
+
+/// `Cache-Control` of what never changes under its name.
+pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// What a handler returns.
 pub type Handled = Result<Answer, Refusal>;
@@ -43,6 +48,30 @@ impl Answer {
     pub fn empty() -> Self {
         let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("no-store"))]);
         Self { status: StatusCode::NO_CONTENT, body: Vec::new(), headers }
+    }
+
+    /// Bytes that caches may keep, by an ETag of what they are; 304 without them for who has them (RFC 9110 §13.1.2).
+    pub fn cacheable(request: &HeaderMap, media_type: &'static str, body: Vec<u8>, cache_control: &str) -> Self {
+        Self::tagged(request, &digest(&body), media_type, body, cache_control)
+    }
+
+    /// The same for bytes whose SHA-256 is known.
+    pub fn tagged(
+        request: &HeaderMap,
+        digest: &[u8; 32],
+        media_type: &'static str,
+        body: Vec<u8>,
+        cache_control: &str,
+    ) -> Self {
+        let tag = format!("\"{}\"", encode_base64(digest));
+        let kept = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let mut kept = kept.flat_map(|value| value.split(',')).map(|kept| kept.trim().trim_start_matches("W/"));
+        let answer = if kept.any(|kept| kept == "*" || kept == tag) {
+            Self { status: StatusCode::NOT_MODIFIED, body: Vec::new(), headers: HeaderMap::new() }
+        } else {
+            Self::bytes(StatusCode::OK, media_type, body)
+        };
+        answer.with(ETAG, &tag).with(CACHE_CONTROL, cache_control)
     }
 
     /// With a header; a value that is none is left out.

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE};
 use axum::http::{HeaderMap, HeaderName, Method, Uri};
 use futures::StreamExt;
 use postern_protocol::problem::ProblemKind;
@@ -65,6 +65,11 @@ impl Incoming {
     /// The value of `Authorization`, if there is exactly one.
     pub fn authorization(&self) -> Option<&str> {
         self.header(AUTHORIZATION)
+    }
+
+    /// Whether anything was said about who asks.
+    pub fn has_credentials(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION) || self.headers.contains_key(COOKIE)
     }
 
     fn header(&self, name: HeaderName) -> Option<&str> {

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::{HeaderMap, StatusCode};
 use postern_protocol::tokens::DIRECTORY_MEDIA_TYPE;
 
 use super::answer::{Answer, Handled};
 use crate::app::Issuer;
-use crate::error::Refusal;
 use crate::service::keys;
 
 /// `GET /v1/issuer`.
@@ -32,9 +30,8 @@ pub async fn counters(State(issuer): State<Arc<Issuer>>) -> Handled {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn directory(State(issuer): State<Arc<Issuer>>) -> Handled {
-    let directory = keys::directory(&issuer).await?;
-    let body = serde_json::to_vec(&directory).map_err(|_| Refusal::Failed("an answer does not encode"))?;
+pub async fn directory(State(issuer): State<Arc<Issuer>>, headers: HeaderMap) -> Handled {
+    let body = keys::directory(&issuer).await?;
     let age = format!("public, max-age={}", issuer.config.limits.directory_max_age_seconds);
-    Ok(Answer::bytes(StatusCode::OK, DIRECTORY_MEDIA_TYPE, body).with(CACHE_CONTROL, &age))
+    Ok(Answer::cacheable(&headers, DIRECTORY_MEDIA_TYPE, body, &age))
 }

@@ -12,6 +12,7 @@ use super::incoming::Incoming;
 use crate::app::Issuer;
 use crate::error::Refusal;
 use crate::service::sessions::{self, Caller};
+use crate::service::{account, lookup_tokens};
 
 const LIMIT: usize = 1024;
 const REPLY: HeaderName = HeaderName::from_static(SESSION_REPLY_HEADER);
@@ -73,4 +74,37 @@ pub async fn account(State(issuer): State<Arc<Issuer>>, request: Request) -> Han
     let (caller, _) = authenticated(&issuer, request).await?;
     let result = sessions::account(&issuer, &caller).await;
     Ok(tagged(&caller, result.and_then(|account| Answer::json(StatusCode::OK, &account))))
+}
+
+/// `DELETE /v1/account`.
+///
+/// # Errors
+/// See [`account::delete`].
+pub async fn delete_account(State(issuer): State<Arc<Issuer>>, request: Request) -> Handled {
+    let (caller, _) = authenticated(&issuer, request).await?;
+    let result = account::delete(&issuer, &caller).await;
+    Ok(tagged(&caller, result.map(|()| Answer::empty())))
+}
+
+/// `PUT /v1/account/listing`.
+///
+/// # Errors
+/// See [`account::set_listed`].
+pub async fn listing(State(issuer): State<Arc<Issuer>>, request: Request) -> Handled {
+    async fn call(issuer: &Issuer, caller: &Caller, call: &Incoming) -> Handled {
+        account::set_listed(issuer, caller, call.json()?).await?;
+        Ok(Answer::empty())
+    }
+    let (caller, incoming) = authenticated(&issuer, request).await?;
+    Ok(tagged(&caller, call(&issuer, &caller, &incoming).await))
+}
+
+/// `GET /v1/account/lookups`.
+///
+/// # Errors
+/// See [`lookup_tokens::allowance`].
+pub async fn lookups(State(issuer): State<Arc<Issuer>>, request: Request) -> Handled {
+    let (caller, _) = authenticated(&issuer, request).await?;
+    let result = lookup_tokens::allowance(&issuer, &caller).await;
+    Ok(tagged(&caller, result.and_then(|allowance| Answer::json(StatusCode::OK, &allowance))))
 }

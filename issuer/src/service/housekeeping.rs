@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys;
+use super::{keys, lookup};
 use crate::app::Issuer;
 use crate::db;
 use crate::error::Refusal;
@@ -20,7 +20,7 @@ pub async fn run(issuer: Arc<Issuer>) {
     }
 }
 
-/// Deletes expired counters, nonces, sessions and answers, and retires keys.
+/// Deletes expired counters, nonces, sessions and answers, and look-up windows that are over; retires keys, and logs new ones.
 ///
 /// # Errors
 /// If the database fails.
@@ -35,5 +35,9 @@ pub async fn once(issuer: &Issuer) -> Result<(), Refusal> {
         })
     });
     pruning.await?;
-    keys::retire(issuer).await
+    lookup::drop_windows(issuer).await?;
+    keys::retire(issuer).await?;
+    // What has come into force since, even if nobody has asked for it.
+    keys::directory(issuer).await?;
+    lookup::info(issuer).await.map(drop)
 }

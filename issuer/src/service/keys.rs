@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use postern_credentials::blind_token::{BlindSignError, IssuerKey};
 use postern_protocol::ids::{Base64, RsaElement, TokenKeyId};
 use postern_protocol::internal::Keys;
+use postern_protocol::log::LogLeaf;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{Counters, IssuerInfo, KeyCounters, RelayCount};
 use postern_protocol::time::Timestamp;
 use postern_protocol::tokens::{Directory, DirectoryKey, KeyState, TOKEN_REQUEST_PATH, TOKEN_TYPE};
 use postern_store::Tx;
 
-use super::blocking;
+use super::{blocking, log};
 use crate::app::Issuer;
 use crate::db;
 use crate::db::keys::{ACCOUNTS, KeyRow};
@@ -58,12 +59,16 @@ pub fn info(issuer: &Issuer) -> IssuerInfo {
     }
 }
 
-/// The directory of RFC 9578 §4.
+/// The directory of RFC 9578 §4, as it is served: JSON, and logged before anybody sees it.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn directory(issuer: &Issuer) -> Result<Directory, Refusal> {
-    Ok(Directory { issuer_request_uri: TOKEN_REQUEST_PATH.to_owned(), token_keys: live_keys(issuer).await?.token_keys })
+pub async fn directory(issuer: &Issuer) -> Result<Vec<u8>, Refusal> {
+    let token_keys = live_keys(issuer).await?.token_keys;
+    let directory = Directory { issuer_request_uri: TOKEN_REQUEST_PATH.to_owned(), token_keys };
+    let served = serde_json::to_vec(&directory).map_err(|_| Refusal::Failed("an answer does not encode"))?;
+    log::ensure(issuer, &LogLeaf::TokenKeys(served.clone())).await?;
+    Ok(served)
 }
 
 /// The live keys, active first, as relays and the directory list them.
@@ -195,6 +200,7 @@ pub async fn rotate(issuer: &Arc<Issuer>, overlap_seconds: u64) -> Result<TokenK
             })
             .await?;
         if placed {
+            directory(issuer).await?;
             return Ok(id);
         }
     }

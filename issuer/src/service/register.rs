@@ -4,7 +4,8 @@
 //! 2. [`register`] makes the account in one transaction: identity, certificate, login, mailbox grant and blind signatures.
 //!    The identical request gets the identical answer; any other request with a used cookie is refused.
 //!
-//! A number that registers again gets a new identity and no new tokens; its sessions end.
+//! A number that registers again gets a new identity and no new tokens; its sessions end. So does one whose account was
+//! deleted or revoked: whoever has the number has proved it anew.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -229,7 +230,7 @@ async fn sign_if_new(
         .read("may be signed for", |tx| {
             Box::pin(async move {
                 keys::require_active(tx, &key_id).await?;
-                Ok::<_, Refusal>(db::register::find(tx, account).await?.is_none())
+                Ok::<_, Refusal>(db::register::find_earlier(tx, account).await?.is_none())
             })
         })
         .await?;
@@ -281,10 +282,10 @@ async fn record(issuer: &Issuer, tx: &mut Tx<'_>, names: &Names, prepared: &Prep
         relay: &prepared.relay.name,
         registered: prepared.now,
     };
-    let outcome = match db::register::find(tx, &prepared.account).await? {
+    let outcome = match db::register::find_earlier(tx, &prepared.account).await? {
         None => record_first(issuer, tx, prepared, &identity).await?,
         Some(earlier) => {
-            db::register::replace(tx, &prepared.account, &identity).await?;
+            db::register::replace(tx, &prepared.account, &prepared.phone, &identity).await?;
             db::sessions::delete_of_account(tx, &prepared.account).await?;
             // Only the relay that has the old mailbox may learn which it was.
             let replaces = (earlier.relay == prepared.relay.name).then_some(earlier.mailbox);

@@ -26,8 +26,8 @@ pub struct Caller {
     pub key: SessionKey,
     /// The tag of the call, which the answer is bound to.
     pub mac: Mac,
+    pub(super) account: [u8; 32],
     session: SessionId,
-    account: [u8; 32],
     seq: u64,
     expires: Timestamp,
 }
@@ -67,7 +67,7 @@ pub async fn authenticate(
 }
 
 /// Accepts the call's number, first of all, and returns the account.
-async fn accept(tx: &mut Tx<'_>, caller: &Caller, now: Timestamp) -> Result<AccountRow, Refusal> {
+pub(super) async fn accept(tx: &mut Tx<'_>, caller: &Caller, now: Timestamp) -> Result<AccountRow, Refusal> {
     if !db::sessions::advance(tx, &caller.session, caller.seq, now).await? {
         let lives = db::sessions::find(tx, &caller.session, now).await?.is_some();
         return Err(if lives { ProblemKind::CallReplayed.into() } else { unauthorised() });
@@ -150,5 +150,6 @@ pub async fn account(issuer: &Issuer, caller: &Caller) -> Result<Account, Refusa
         tokens_per_account: issuer.config.limits.tokens_per_account,
         setup_until: row.setup_until.seconds(),
         certificate_expires: row.certificate_expires.seconds(),
+        listed: row.listed,
     })
 }

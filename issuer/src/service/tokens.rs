@@ -18,6 +18,7 @@ use super::{keys, register};
 use crate::app::Issuer;
 use crate::db;
 use crate::db::keys::ACCOUNTS;
+use crate::db::register::AccountRow;
 use crate::error::Refusal;
 use crate::secrets::digest;
 
@@ -27,7 +28,7 @@ pub const SCHEME: &str = "Bearer";
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Bearer {
-    account: [u8; 32],
+    pub(super) account: [u8; 32],
     issued_at: u64,
 }
 
@@ -109,11 +110,7 @@ async fn plan(
     requests: &[TokenRequest],
     now: Timestamp,
 ) -> Result<Plan, Refusal> {
-    let account = db::register::find(tx, &bearer.account).await?;
-    // A JWT of an identity that has been replaced speaks for nobody.
-    let account = account
-        .filter(|account| bearer.issued_at >= account.registered.seconds())
-        .ok_or(Refusal::Unauthorized(SCHEME))?;
+    let account = account(tx, bearer).await?;
     let mut known = Vec::with_capacity(requests.len());
     for request in requests {
         let same_key = |key: &TokenKeyId| key.0.last() == Some(&request.truncated_token_key_id);
@@ -133,6 +130,13 @@ async fn plan(
         }
     }
     Ok(Plan { known, active })
+}
+
+/// The bearer's account. A JWT of an identity that has been replaced speaks for nobody.
+pub(super) async fn account(tx: &mut Tx<'_>, bearer: &Bearer) -> Result<AccountRow, Refusal> {
+    let account = db::register::find(tx, &bearer.account).await?;
+    let current = account.filter(|account| bearer.issued_at >= account.registered.seconds());
+    current.ok_or(Refusal::Unauthorized(SCHEME))
 }
 
 /// What the account was given for this blinded message, under a key that `of_key` accepts.

@@ -1,8 +1,14 @@
 //! The world of the issuer's tests: one issuer on a real SQLite file with a clock that stands still, seeded randomness and a
 //! gateway that remembers; and people who do what the client does, with the client's own functions.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
-#![allow(dead_code, unreachable_pub, reason = "every test file is a crate and uses its own part of the world")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "every test file is a crate and uses its own part of the world"
+)]
 
+pub mod lookups;
 pub mod people;
 
 use std::path::PathBuf;
@@ -14,7 +20,8 @@ use futures::future::BoxFuture;
 use postern_credentials::blind_token::VerifyingKey;
 use postern_credentials::identity::IdentityKey;
 use postern_credentials::relay_call;
-use postern_issuer::config::{GatewayConfig, Limits, RelayConfig};
+use postern_credentials::secrets::RootSecret;
+use postern_issuer::config::{GatewayConfig, Limits, Lookup, RelayConfig};
 use postern_issuer::gateway::{GatewayError, TextGateway};
 use postern_issuer::random::Randomness;
 use postern_issuer::secrets::{self, Secrets};
@@ -123,6 +130,11 @@ impl World {
 
     /// A world with other limits.
     pub async fn with(limit: impl FnOnce(&mut Limits)) -> Self {
+        Self::configured(|config| limit(&mut config.limits)).await
+    }
+
+    /// A world with another configuration.
+    pub async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
         let (root, ca) = secrets::create(&mut rng, ISSUER, START).unwrap();
         let seed = *root.expose();
@@ -131,7 +143,7 @@ impl World {
         let clock = Arc::new(MockClock::new(START));
         let texts = Arc::new(Texts::default());
         let mut config = config(dir.path().join("issuer.db"), &relay_key, &other_relay_key);
-        limit(&mut config.limits);
+        change(&mut config);
         let issuer = start(config, seed, &ca, &clock, &texts, 2).await;
         keys::rotate(&issuer, 86_400).await.unwrap();
         Self { dir, issuer, clock, texts, relay_key, other_relay_key, rng: Mutex::new(rng), seed, ca }
@@ -149,6 +161,11 @@ impl World {
     /// A second process beside the first, on the same database.
     pub async fn second_process(&self) -> Arc<Issuer> {
         start(self.issuer.config.clone(), self.seed, &self.ca, &self.clock, &self.texts, 4).await
+    }
+
+    /// The root secret.
+    pub fn root(&self) -> RootSecret {
+        RootSecret::from_bytes(self.seed)
     }
 
     pub fn rng(&self) -> StdRng {
@@ -258,6 +275,7 @@ fn config(database: PathBuf, relay: &IdentityKey, other_relay: &IdentityKey) -> 
         ca_certificate_file: PathBuf::new(),
         gateway: GatewayConfig::Console { file: None },
         limits: Limits::default(),
+        lookup: Lookup::default(),
         relays: vec![entry(RELAY, relay), entry(OTHER_RELAY, other_relay)],
     }
 }
@@ -271,7 +289,7 @@ async fn start(
     random: u64,
 ) -> Arc<Issuer> {
     config.check().unwrap();
-    let root = postern_credentials::secrets::RootSecret::from_bytes(seed);
+    let root = RootSecret::from_bytes(seed);
     let secrets = Secrets::derive(&root, ca).unwrap();
     let gateway = Box::new(Gateway(Arc::clone(texts)));
     let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
