@@ -73,6 +73,9 @@ pub struct Contact {
     pub id: String,
     /// The certified number.
     pub phone: String,
+    /// The name that was imported with the number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// What was decided.
     pub standing: Standing,
     /// Known since, Unix seconds.
@@ -92,6 +95,9 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// A damaged profile.
     pub fn contacts(&self) -> Result<Vec<Contact>> {
         let mut all: Vec<Contact> = self.people()?.into_iter().map(|(key, record)| shown(&key, &record)).collect();
+        for contact in &mut all {
+            contact.name = self.name_of(&contact.phone)?;
+        }
         all.sort_by(|a, b| (&a.phone, a.since).cmp(&(&b.phone, b.since)));
         Ok(all)
     }
@@ -140,6 +146,7 @@ pub(crate) fn shown(key: &SigningPublicKey, record: &ContactRecord) -> Contact {
     Contact {
         id: short(&key.0),
         phone: record.phone.as_str().to_owned(),
+        name: None,
         standing: record.standing,
         since: record.since,
     }

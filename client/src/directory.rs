@@ -69,10 +69,18 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// # Errors
     /// [`Error::PinChanged`] if a key does what keys never do, and what the channel and the issuer say.
     pub async fn refresh_keys(&mut self) -> Result<()> {
+        self.look_at_keys().await.map(drop)
+    }
+
+    /// [`Self::refresh_keys`]; the directory as served, which is what the log has of it.
+    pub(crate) async fn look_at_keys(&mut self) -> Result<Vec<u8>> {
         let pins = self.pins()?;
-        let reply = self.send_anonymously(&Request::get(&pins.issuer_url, DIRECTORY_PATH)?).await?;
-        self.take_directory(&reply.json()?, true)?;
-        self.plan_renewals()
+        let served = self.send_anonymously(&Request::get(&pins.issuer_url, DIRECTORY_PATH)?).await?.success()?;
+        let directory =
+            serde_json::from_slice(&served).map_err(|_| Error::Misbehaved("its directory does not read"))?;
+        self.take_directory(&directory, true)?;
+        self.plan_renewals()?;
+        Ok(served)
     }
 
     /// When the directory should be looked at again.

@@ -1,6 +1,7 @@
 //! `postern doctor`: looks at everything that can be wrong and says, line by line, what to do about it.
 
 use postern_credentials::certificate;
+use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{ISSUER_INFO_PATH, IssuerInfo};
 use postern_protocol::send::RELAY_INFO_PATH;
 use postern_protocol::time::Clock;
@@ -84,6 +85,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         checks.push(self.check_anonymous(&account).await);
         checks.push(Check::of("token keys", self.refresh_keys().await.map(|()| "as pinned".to_owned())));
         checks.push(self.check_tokens());
+        checks.push(self.check_lookups().await);
         checks.push(self.check_backlog());
         checks
     }
@@ -154,6 +156,32 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
                 Check::warn(NAME, detail, "they come back when recipients release them; let `postern sync` ask")
             }
             Ok(screen) => Check::ok(NAME, format!("{} left, {} out", screen.left, screen.out.len())),
+        }
+    }
+
+    async fn check_lookups(&mut self) -> Check {
+        const NAME: &str = "look-ups";
+        match self.log_fork() {
+            Err(error) => return Check::fail(NAME, &error),
+            Ok(Some(fork)) => {
+                let detail =
+                    format!("the issuer has shown two logs, of {} and {} leaves", fork.seen.size, fork.shown.size);
+                let hint = "show both signed heads to others: they prove that the issuer shows different people different things";
+                return Check { health: Health::Fail, ..Check::warn(NAME, detail, hint) };
+            }
+            Ok(None) => {}
+        }
+        match Box::pin(self.lookup_budget()).await {
+            Ok(budget) => {
+                Check::ok(NAME, format!("{} left, {} at hand", budget.stored + budget.askable, budget.stored))
+            }
+            Err(error) if error.refusal() == Some(ProblemKind::NotFound) => {
+                Check::ok(NAME, "not offered by this issuer")
+            }
+            Err(error @ Error::Unavailable { .. }) => {
+                Check::warn(NAME, error.to_string(), "a new issuer has no directory yet: look again in a while")
+            }
+            Err(error) => Check::fail(NAME, &error),
         }
     }
 

@@ -93,6 +93,17 @@ pub enum Error {
         /// When the next epoch begins, Unix seconds.
         until: u64,
     },
+    /// The look-ups of this time are used. What was found so far is kept.
+    #[error("the look-ups for now are used; {left} numbers are still to be looked up")]
+    LookupBudget {
+        /// When there are new ones, Unix seconds.
+        until: u64,
+        /// How many numbers are still to be looked up.
+        left: usize,
+    },
+    /// Nobody is listed under the number.
+    #[error("nobody is listed under this number")]
+    NotListed,
     /// The recipient is blocked.
     #[error("you have blocked this contact")]
     Blocked,
@@ -161,6 +172,8 @@ impl Error {
             Self::InsecureTransport { .. } => "insecure-transport",
             Self::NoToken { .. } => "no-token",
             Self::ReplyLimit { .. } => "reply-limit",
+            Self::LookupBudget { .. } => "lookup-budget",
+            Self::NotListed => "not-listed",
             Self::Blocked => "blocked",
             Self::OtherRelay => "other-relay",
             Self::TextTooLong { .. } => "text-too-long",
@@ -183,7 +196,7 @@ impl Error {
             Self::WrongPassword | Self::ProfileDamaged(_) | Self::ProfileRolledBack => 4,
             Self::Network { .. } | Self::Unavailable { .. } => 5,
             Self::Refused(_) | Self::VerdictDone => 6,
-            Self::NoToken { .. } | Self::OtherRelay | Self::ReplyLimit { .. } => 7,
+            Self::NoToken { .. } | Self::OtherRelay | Self::ReplyLimit { .. } | Self::LookupBudget { .. } => 7,
             Self::NotAnonymous { .. } | Self::InsecureTransport { .. } => 8,
             Self::NoProfile
             | Self::ProfileExists
@@ -191,7 +204,7 @@ impl Error {
             | Self::AlreadyRegistered
             | Self::CodeNeeded => 9,
             Self::ProfileBusy => 10,
-            Self::NotFound(_) | Self::Ambiguous(_) => 11,
+            Self::NotFound(_) | Self::Ambiguous(_) | Self::NotListed => 11,
             Self::Misbehaved(_) | Self::PinChanged(_) => 12,
             Self::CardInvalid(_) => 13,
         }
@@ -231,6 +244,10 @@ impl Error {
                 "tokens come back when recipients release them: see `postern tokens`, and let `postern sync` ask for them"
             }
             Self::ReplyLimit { .. } => "wait for the next epoch, or spend a token on it with --spend-token",
+            Self::LookupBudget { .. } => "repeat the command then: what was looked up is kept and costs nothing again",
+            Self::NotListed => {
+                "they may have no account, or not want to be found, or be new: ask them for their card link"
+            }
             Self::Blocked => "take them up again with `postern unblock`",
             Self::OtherRelay => {
                 "ask the recipient for a card at your relay; tokens move between relays in a later version"
@@ -266,7 +283,7 @@ impl Error {
     /// From when on (Unix seconds) it is worth trying again, where that is known.
     pub const fn again_at(&self) -> Option<u64> {
         match self {
-            Self::ReplyLimit { until } => Some(*until),
+            Self::ReplyLimit { until } | Self::LookupBudget { until, .. } => Some(*until),
             Self::NoToken { next_check } => *next_check,
             _ => None,
         }
@@ -305,6 +322,9 @@ fn refused_hint(problem: &Problem) -> Option<String> {
         }
         ProblemKind::ReplyUsed => "an older copy of this profile wrote by the same slot: send it again",
         ProblemKind::ReplyEpoch => "check this machine's clock",
+        ProblemKind::LookupWindow => "check this machine's clock",
+        ProblemKind::LookupTokenUsed => "an older copy of this profile used these look-ups: repeat the command",
+        ProblemKind::LookupQuota => return Some(again(problem.retry_after)),
         ProblemKind::StrikeLimit => "fewer lists are kept if you block with --reveal",
         ProblemKind::Unauthorized => "run `postern login`",
         _ => return None,

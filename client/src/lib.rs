@@ -15,6 +15,7 @@
 //! | `reply` | reply credentials: handed over, held, traced, struck |
 //! | `read`, `open`, `payload`, `olm` | fetching, opening, checking the sender |
 //! | `verdict`, `outbox` | accept, decline, spam; told the relay at a random time |
+//! | `lookup` | from phone numbers to cards; address books |
 //! | `contact` | people |
 //! | `sync`, `doctor`, `settings` | what is due; what is wrong; what was chosen |
 //! | `profile`, `channel` | the file; the network |
@@ -33,6 +34,7 @@ pub mod doctor;
 pub mod error;
 pub mod exchange;
 pub mod login;
+pub mod lookup;
 pub mod names;
 mod olm;
 mod open;

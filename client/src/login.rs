@@ -11,6 +11,7 @@ use postern_protocol::login::{
     JwtResponse, LOGIN_PATH, LoginResponse, REVOKE_PATH, RevokeRequest, SESSION_REPLY_HEADER, SESSIONS_PATH,
     SessionCall, SessionEntry, Sessions,
 };
+use postern_protocol::lookup::{ALLOWANCE_PATH, LookupAllowance};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{JSON, Reply, Request, pause_before};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::profile::Record;
+use crate::profile::{Record, Tx};
 use crate::secret::{SecretBytes, SecretText};
 
 /// A JWT is renewed so long before it ends, seconds.
@@ -39,7 +40,7 @@ impl Record for SessionRecord {
     const KIND: &'static str = "session";
 }
 
-/// The mailbox JWT, until it ends.
+/// A JWT, until it ends; its key is for whom it is.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct JwtRecord {
     jwt: SecretText,
@@ -100,7 +101,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             seq: 0,
         };
         self.profile.tx(&mut self.rng, |t| {
-            t.delete::<JwtRecord>("")?;
+            forget_jwts(t)?;
             t.put("", &session)
         })
     }
@@ -153,28 +154,47 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.call(Call { method: http::Method::GET, path: ACCOUNT_PATH, body: Vec::new() }).await?.json()
     }
 
+    /// What the account may still look up in this window.
+    pub(crate) async fn lookup_allowance(&mut self) -> Result<LookupAllowance> {
+        self.call(Call { method: http::Method::GET, path: ALLOWANCE_PATH, body: Vec::new() }).await?.json()
+    }
+
     /// A JWT for the own mailbox: the one at hand, or a new one when that is about to end.
     pub(crate) async fn mailbox_jwt(&mut self) -> Result<SecretText> {
+        self.jwt(JwtAudience::Relay).await
+    }
+
+    async fn jwt(&mut self, audience: JwtAudience) -> Result<SecretText> {
         let soon = self.now().plus_seconds(JWT_MARGIN).seconds();
-        if let Some(record) = self.profile.get::<JwtRecord>("")?.filter(|record| record.expires > soon) {
+        if let Some(record) = self.profile.get::<JwtRecord>(jwt_row(audience))?.filter(|record| record.expires > soon) {
             return Ok(record.jwt);
         }
-        let reply = self.call(Call::post(JWT_PATH, &JwtRequest { audience: JwtAudience::Relay })?).await?;
+        let reply = self.call(Call::post(JWT_PATH, &JwtRequest { audience })?).await?;
         let response: JwtResponse = reply.json()?;
         let record = JwtRecord { jwt: SecretText::new(response.jwt), expires: response.expires };
-        self.profile.tx(&mut self.rng, |t| t.put("", &record))?;
+        self.profile.tx(&mut self.rng, |t| t.put(jwt_row(audience), &record))?;
         Ok(record.jwt)
     }
 
-    /// Sends a request to the own mailbox, with a JWT. One that the relay does not take is replaced once.
+    /// Sends a request to the own mailbox, with a JWT.
     pub(crate) async fn at_mailbox(&mut self, request: Request) -> Result<Reply> {
-        let jwt = self.mailbox_jwt().await?;
+        self.with_jwt(JwtAudience::Relay, request).await
+    }
+
+    /// Sends a request to the issuer, with a JWT.
+    pub(crate) async fn at_issuer(&mut self, request: Request) -> Result<Reply> {
+        self.with_jwt(JwtAudience::Issuer, request).await
+    }
+
+    /// A JWT that the server does not take is replaced once.
+    async fn with_jwt(&mut self, audience: JwtAudience, request: Request) -> Result<Reply> {
+        let jwt = self.jwt(audience).await?;
         let reply = self.direct.send_protected(&bearer(&request, &jwt)).await?;
         if reply.status != 401 {
             return Ok(reply);
         }
-        self.profile.tx(&mut self.rng, |t| t.delete::<JwtRecord>(""))?;
-        let jwt = self.mailbox_jwt().await?;
+        self.profile.tx(&mut self.rng, |t| t.delete::<JwtRecord>(jwt_row(audience)))?;
+        let jwt = self.jwt(audience).await?;
         self.direct.send_protected(&bearer(&request, &jwt)).await
     }
 
@@ -229,7 +249,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
 
     fn forget_session(&mut self) -> Result<()> {
         self.profile.tx(&mut self.rng, |t| {
-            t.delete::<JwtRecord>("")?;
+            forget_jwts(t)?;
             t.delete::<SessionRecord>("").map(drop)
         })
     }
@@ -240,6 +260,21 @@ impl<'a> Call<'a> {
         let body = serde_json::to_vec(body).map_err(|_| Error::Internal("a request does not encode"))?;
         Ok(Self { method: http::Method::POST, path, body })
     }
+}
+
+/// The key of a JWT's row.
+const fn jwt_row(audience: JwtAudience) -> &'static str {
+    match audience {
+        JwtAudience::Relay => "",
+        JwtAudience::Issuer => "issuer",
+    }
+}
+
+fn forget_jwts(t: &mut Tx<'_>) -> Result<()> {
+    for audience in [JwtAudience::Relay, JwtAudience::Issuer] {
+        t.delete::<JwtRecord>(jwt_row(audience))?;
+    }
+    Ok(())
 }
 
 fn bearer(request: &Request, jwt: &SecretText) -> Request {

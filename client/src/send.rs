@@ -16,7 +16,7 @@ use std::fmt;
 
 use postern_credentials::envelope;
 use postern_protocol::card::{Card, CardLink};
-use postern_protocol::ids::{Base64, MailboxId, SigningPublicKey};
+use postern_protocol::ids::{Base64, MailboxId, PhoneNumber, SigningPublicKey};
 use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
@@ -44,8 +44,10 @@ const OLM_ADDS: usize = 256;
 pub enum Target {
     /// Whoever the link names.
     Link(CardLink),
-    /// A contact: number, or the first letters of the id.
+    /// A contact, by the first letters of the id.
     Contact(String),
+    /// A contact by number; whoever is listed under it, if it is none's.
+    Phone(PhoneNumber),
 }
 
 impl fmt::Debug for Target {
@@ -53,6 +55,7 @@ impl fmt::Debug for Target {
         f.write_str(match self {
             Self::Link(_) => "Target::Link(..)",
             Self::Contact(_) => "Target::Contact(..)",
+            Self::Phone(_) => "Target::Phone(..)",
         })
     }
 }
@@ -63,10 +66,9 @@ impl std::str::FromStr for Target {
         if text.trim_start().starts_with("postern:") {
             let link =
                 text.parse().map_err(|_| Error::Invalid("this card link is incomplete or changed".to_owned()))?;
-            Ok(Self::Link(link))
-        } else {
-            Ok(Self::Contact(text.to_owned()))
+            return Ok(Self::Link(link));
         }
+        Ok(text.parse().map_or_else(|_| Self::Contact(text.to_owned()), Self::Phone))
     }
 }
 
@@ -175,7 +177,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     ///
     /// # Errors
     /// [`Error::ReplyLimit`], [`Error::NoToken`], [`Error::Blocked`], [`Error::NotAnonymous`], [`Error::CardInvalid`],
-    /// [`Error::OwnCard`], [`Error::TextTooLong`], [`Error::NotFound`]; [`Error::Refused`] if the relay does not take it: nothing was
+    /// [`Error::OwnCard`], [`Error::TextTooLong`], [`Error::NotFound`], for a number what [`Self::find`] says, and
+    /// [`Error::NotListed`]; [`Error::Refused`] if the relay does not take it: nothing was
     /// sent then, and the token is back.
     pub async fn send_with(&mut self, target: &Target, text: &str, options: SendOptions) -> Result<Sent> {
         self.profile.verify()?;
@@ -185,6 +188,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let link = match target {
             Target::Link(link) => link.clone(),
             Target::Contact(name) => self.contact_link(name)?,
+            Target::Phone(phone) => Box::pin(self.link_of(phone)).await?,
         };
         if link.identity == self.own_key()? {
             return Err(Error::OwnCard);

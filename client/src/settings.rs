@@ -20,6 +20,14 @@ pub struct Settings {
     pub release_delay_seconds: u64,
     /// How long on average between two questions whether a token came back, seconds; each gap is random. 0: at every sync.
     pub exchange_interval_seconds: u64,
+    /// So many look-up tokens are kept at hand once somebody was looked up, so that asking for tokens and looking up do not fall
+    /// together. 0: none, they are asked for when they are needed.
+    pub lookup_stock: usize,
+    /// `sync` asks for missing look-up tokens at a random time within so many seconds. 0: at once.
+    pub lookup_refill_seconds: u64,
+    /// Look-ups are filled up with dummies to a multiple of this, so that nobody sees how many numbers there were; dummies use tokens
+    /// too. 0 or 1: none.
+    pub lookup_multiple: usize,
     /// What this session is called in the list of sessions; at most 64 bytes.
     pub session_label: String,
 }
@@ -30,6 +38,9 @@ impl Default for Settings {
             route: Route::Unset,
             release_delay_seconds: 6 * 3600,
             exchange_interval_seconds: 12 * 3600,
+            lookup_stock: 50,
+            lookup_refill_seconds: 12 * 3600,
+            lookup_multiple: 8,
             session_label: "postern".to_owned(),
         }
     }

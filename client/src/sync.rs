@@ -1,9 +1,10 @@
-//! Everything that waits for its time: unconfirmed messages, hellos, verdicts, questions after tokens, new mail, new keys, strikes.
+//! Everything that waits for its time: unconfirmed messages, hellos, verdicts, questions after tokens, new mail, new keys, strikes,
+//! look-up tokens.
 //! `postern inbox` and `postern sync` run it; `postern sync --watch` runs it until stopped.
 //!
 //! One round uses both channels within seconds, so servers that compare their clocks can guess who asked for a token. `--watch` is the
 //! better way: the mailbox is listened to all the time there, and questions come at random moments of their own. `postern send` uses
-//! the anonymous channel alone for that reason.
+//! the anonymous channel alone for that reason, unless it must ask for look-up tokens.
 
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct SyncReport {
     pub hellos: usize,
     /// People about whom the relay was told what to refuse, or to take again.
     pub strikes: usize,
+    /// Look-up tokens that were added to the stock.
+    pub lookup_tokens: usize,
     /// What failed.
     pub failures: Vec<Error>,
 }
@@ -80,7 +83,20 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         }
         // Verdicts on what has just come may be due at once.
         self.tell_due(&mut report).await?;
+        self.refill_due(&mut report).await?;
         Ok(report)
+    }
+
+    /// Look-up tokens, if the stock is low and its time has come: in `sync`, so that nobody asks for them just before a look-up.
+    async fn refill_due(&mut self, report: &mut SyncReport) -> Result<()> {
+        if !self.has_anonymous_way()? {
+            return Ok(());
+        }
+        match Box::pin(self.run_refill()).await {
+            Ok(added) => report.lookup_tokens = added,
+            Err(error) => report.note(error)?,
+        }
+        Ok(())
     }
 
     /// What must go out: messages, hellos, then verdicts.
@@ -155,14 +171,16 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         Ok(report)
     }
 
-    /// When the next verdict, hello or question is due; `None` if nothing waits.
+    /// When the next verdict, hello, question or request for look-up tokens is due; `None` if nothing waits.
     ///
     /// # Errors
     /// A damaged profile.
     pub fn next_due(&self) -> Result<Option<Timestamp>> {
         let verdicts = self.profile.list::<OutboxJob>()?.into_iter().map(|(_, job)| job.not_before);
         let hellos = self.profile.list::<HelloJob>()?.into_iter().map(|(_, job)| job.not_before);
-        Ok(verdicts.chain(hellos).chain(self.next_question()?).min())
+        // Without an anonymous way nothing is asked for, and waiting for it would have no end.
+        let refill = if self.has_anonymous_way()? { self.next_refill()? } else { None };
+        Ok(verdicts.chain(hellos).chain(self.next_question()?).chain(refill).min())
     }
 
     fn next_question(&self) -> Result<Option<Timestamp>> {

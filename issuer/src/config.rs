@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use postern_protocol::ids::SigningPublicKey;
-use postern_protocol::lookup::{LookupPolicy, MAX_LOOKUPS};
+use postern_protocol::lookup::LookupPolicy;
 use postern_protocol::register::RelayEntry;
 use serde::{Deserialize, Serialize};
 
@@ -172,8 +172,6 @@ pub struct Lookup {
     pub window_seconds: u32,
     /// How long after its end a window's tokens are still taken, seconds.
     pub grace_seconds: u32,
-    /// The most numbers in one request.
-    pub batch: usize,
     /// How often the directory is built, seconds.
     pub build_seconds: u64,
     /// How many builds are served: the present one, and older ones for clients that are in the middle of them.
@@ -183,15 +181,7 @@ pub struct Lookup {
 impl Default for Lookup {
     fn default() -> Self {
         let LookupPolicy { window_seconds, grace_seconds, quota_first, quota_window } = LookupPolicy::default();
-        Self {
-            quota_first,
-            quota_window,
-            window_seconds,
-            grace_seconds,
-            batch: MAX_LOOKUPS,
-            build_seconds: 86_400,
-            keep_builds: 8,
-        }
+        Self { quota_first, quota_window, window_seconds, grace_seconds, build_seconds: 86_400, keep_builds: 8 }
     }
 }
 
@@ -260,7 +250,6 @@ impl Config {
             (l.request_timeout_seconds >= 1, "`request_timeout_seconds` must be at least 1"),
             (l.housekeeping_seconds >= 1, "`housekeeping_seconds` must be at least 1"),
             (d.policy().is_sound(), "`window_seconds` must be at least 1, and `grace_seconds` at most that"),
-            ((1..=MAX_LOOKUPS).contains(&d.batch), "`batch` must be 1 to 128"),
             (d.build_seconds >= 1, "`build_seconds` must be at least 1"),
             (d.keep_builds >= 2, "`keep_builds` must be at least 2: somebody is always in the middle of the last one"),
         ];
@@ -336,7 +325,6 @@ mod tests {
             |c| c.limits.concurrent_requests = 0,
             |c| c.lookup.window_seconds = 0,
             |c| c.lookup.grace_seconds = c.lookup.window_seconds + 1,
-            |c| c.lookup.batch = MAX_LOOKUPS + 1,
             |c| c.lookup.keep_builds = 1,
         ] {
             let mut config = example();

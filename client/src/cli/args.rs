@@ -74,7 +74,7 @@ pub(super) enum Command {
     Card,
     /// Write to somebody: free to who wrote back before, else for a token.
     Send {
-        /// A card link (postern:v1?…), or a contact: number or first letters of its id.
+        /// A card link (postern:v1?…), a number (who is no contact yet is looked up), or the first letters of a contact's id.
         to: String,
         /// The text; without it, standard input.
         text: Option<String>,
@@ -138,8 +138,17 @@ pub(super) enum Command {
     },
     /// The signature screen: tokens left, out, answered.
     Tokens,
-    /// List contacts and requests.
-    Contacts,
+    /// List contacts and requests, or find out who of an address book can be written to.
+    Contacts {
+        #[command(subcommand)]
+        action: Option<ContactsAction>,
+    },
+    /// Look numbers up: neither server learns which, nor who asks. A number costs a look-up token, of which there are so many a day.
+    Find {
+        /// Numbers, like +41791234567.
+        #[arg(required = true)]
+        numbers: Vec<String>,
+    },
     /// List sessions, or end one.
     Sessions {
         #[command(subcommand)]
@@ -174,6 +183,19 @@ pub(super) struct Register {
     /// Make guessing the password cheap. For tests only.
     #[arg(long, hide = true)]
     pub(super) cheap_kdf: bool,
+}
+
+/// `postern contacts …`.
+#[derive(Subcommand, Debug)]
+pub(super) enum ContactsAction {
+    /// Look up every number of an address book (.vcf or .csv).
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Where numbers without a country code are at home, like CH.
+        #[arg(long, value_name = "CC")]
+        country: Option<String>,
+    },
 }
 
 /// `postern sessions …`.

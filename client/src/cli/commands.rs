@@ -9,9 +9,9 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, error_json};
-use super::args::{Cli, Command, Global, Register, SessionAction, SettingsArgs};
+use super::args::{Cli, Command, ContactsAction, Global, Register, SessionAction, SettingsArgs};
 use super::progress::spinning;
-use super::{SystemClock, ask, people, show, system_rng};
+use super::{SystemClock, ask, lookup, people, show, system_rng};
 use crate::channel::{Network, Route};
 use crate::client::Client;
 use crate::doctor::Health;
@@ -52,7 +52,11 @@ pub(super) async fn run(cli: Cli) -> Result<Answer> {
         Command::Unblock { contact } => people::unblock(&mut open(global)?, global.json, &contact).await,
         Command::Who { id } => people::who(&open(global)?, &id),
         Command::RotateReplyKey { at_once } => people::rotate(&mut open(global)?, global.json, at_once).await,
-        Command::Contacts => people::contacts(&open(global)?),
+        Command::Contacts { action: None } => people::contacts(&open(global)?),
+        Command::Contacts { action: Some(ContactsAction::Import { file, country }) } => {
+            lookup::import(&mut open(global)?, global.json, &file, country.as_deref(), now()).await
+        }
+        Command::Find { numbers } => lookup::find(&mut open(global)?, global.json, &numbers, now()).await,
         Command::Tokens => tokens(global).await,
         Command::Sessions { action } => sessions(global, action).await,
         Command::Sync { watch: false } => {

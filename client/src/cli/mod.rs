@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod ask;
 mod commands;
+mod lookup;
 mod people;
 mod progress;
 mod show;

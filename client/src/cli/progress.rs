@@ -4,6 +4,8 @@ use std::future::Future;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use crate::lookup::{Progress, Step};
+
 /// Runs `work`; after 0.8 s a spinner with this text turns until it is done.
 pub(super) async fn spinning<T>(quiet: bool, text: &str, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
@@ -19,4 +21,35 @@ pub(super) async fn spinning<T>(quiet: bool, text: &str, work: impl Future<Outpu
     let out = work.await;
     spinner.finish_and_clear();
     out
+}
+
+/// A bar that counts.
+pub(super) struct Counting(Option<indicatif::ProgressBar>);
+
+/// A bar for a look-up; nothing beside JSON, or where nobody looks.
+pub(super) fn counting(quiet: bool) -> Counting {
+    let visible = !quiet && std::io::stderr().is_terminal();
+    Counting(visible.then(|| indicatif::ProgressBar::new(0)))
+}
+
+impl Counting {
+    /// How far it has come.
+    pub(super) fn show(&self, progress: Progress) {
+        let Some(bar) = &self.0 else { return };
+        bar.set_message(match progress.step {
+            Step::Numbers => "asking for the numbers, blinded",
+            Step::Buckets => "fetching the directory",
+            Step::Cards => "fetching cards",
+        });
+        bar.set_length(u64::try_from(progress.of).unwrap_or(u64::MAX));
+        bar.set_position(u64::try_from(progress.done).unwrap_or(u64::MAX));
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! An issuer in memory, as honest as a test needs it. The code is always 123456.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use postern_credentials::blind_token::IssuerKey;
 use postern_credentials::certificate::{CertificateAuthority, CertifiedSubject, parse_request};
@@ -10,21 +10,24 @@ use postern_credentials::login_chain::ServerLogin;
 use postern_credentials::secrets::RootSecret;
 use postern_credentials::session::{SessionKey, reply_mac, verify_call};
 use postern_protocol::ids::{Base64, LoginVerifier, MailboxId, PhoneNumber, SessionId, SigningPublicKey};
+use postern_protocol::log::LogLeaf;
 use postern_protocol::login::{
-    CHALLENGE_PATH, ChallengeRequest, JWT_PATH, JwtResponse, LOGIN_PATH, LoginRequest, LoginResponse,
-    SESSION_REPLY_HEADER, SessionCall,
+    CHALLENGE_PATH, ChallengeRequest, JWT_PATH, JwtAudience, JwtRequest, JwtResponse, LOGIN_PATH, LoginRequest,
+    LoginResponse, SESSION_REPLY_HEADER, SessionCall,
 };
+use postern_protocol::lookup::ALLOWANCE_PATH;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{
     CODE_PATH, CodeResponse, ISSUER_INFO_PATH, IssuerInfo, REGISTRATION_PATH, RegistrationRequest,
     RegistrationResponse, RelayEntry,
 };
-use postern_protocol::time::Timestamp;
-use postern_protocol::tokens::{DIRECTORY_PATH, Directory, DirectoryKey, KeyState, TOKEN_TYPE};
+use postern_protocol::time::{MockClock, Timestamp};
+use postern_protocol::tokens::{DIRECTORY_PATH, Directory, DirectoryKey, KeyState, TOKEN_REQUEST_PATH, TOKEN_TYPE};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::http::{Asked, Told};
+use super::lookups::Lookups;
 use super::{ISSUER_NAME, NOW, RELAY_NAME};
 
 /// What an issuer remembers.
@@ -35,12 +38,13 @@ pub(crate) struct Issuer {
     pub(crate) token_key: IssuerKey,
     /// Keys that sign no more, newest first.
     pub(crate) retiring: Vec<IssuerKey>,
+    pub(crate) lookups: Lookups,
     login: ServerLogin,
     rng: StdRng,
     /// Registrations by request, byte for byte.
     answers: HashMap<Vec<u8>, Vec<u8>>,
-    accounts: HashMap<PhoneNumber, RegistrationRequest>,
-    mailboxes: HashMap<PhoneNumber, MailboxId>,
+    pub(super) accounts: HashMap<PhoneNumber, RegistrationRequest>,
+    pub(super) mailboxes: HashMap<PhoneNumber, MailboxId>,
     sessions: HashMap<SessionId, (PhoneNumber, SessionKey, u64)>,
 }
 
@@ -52,7 +56,7 @@ fn first_key() -> IssuerKey {
 }
 
 impl Issuer {
-    pub(crate) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str, clock: Arc<MockClock>) -> Self {
         let (from, until) = (Timestamp::from_seconds(NOW - 3600), Timestamp::from_seconds(NOW + 10 * 365 * 86_400));
         Self {
             url: url.to_owned(),
@@ -60,6 +64,7 @@ impl Issuer {
             authority: CertificateAuthority::create([2; 32], ISSUER_NAME, from, until).unwrap(),
             token_key: first_key(),
             retiring: Vec::new(),
+            lookups: Lookups::new(url, clock),
             login: ServerLogin::derive(&RootSecret::from_bytes([3; 32])),
             rng: StdRng::seed_from_u64(4),
             answers: HashMap::new(),
@@ -109,15 +114,34 @@ impl Issuer {
 
     /// Answers; `None` if the path is not an issuer's.
     pub(crate) fn answer(&mut self, asked: &Asked) -> Option<Told> {
+        let told = self.honest_answer(asked)?;
+        Some(match &mut self.lookups.tamper {
+            Some(tamper) => tamper(asked, told),
+            None => told,
+        })
+    }
+
+    fn honest_answer(&mut self, asked: &Asked) -> Option<Told> {
         Some(match asked.path.as_str() {
             ISSUER_INFO_PATH => Told::json(200, &self.info()),
-            DIRECTORY_PATH => Told::json(200, &self.directory()),
+            DIRECTORY_PATH => {
+                let told = Told::json(200, &self.directory());
+                self.lookups.log(&LogLeaf::TokenKeys(told.body.clone()));
+                told
+            }
             CODE_PATH => Told::json(200, &CodeResponse { cookie: Base64(vec![7; 40]), expires: NOW + 600 }),
             REGISTRATION_PATH => self.register(asked),
             CHALLENGE_PATH => self.challenge(asked),
             LOGIN_PATH => self.log_in(asked),
             JWT_PATH => self.jwt(asked),
-            _ => return None,
+            ALLOWANCE_PATH => {
+                self.in_session(asked, |issuer, user| Told::json(200, &issuer.lookups.allowance(user.as_str())))
+            }
+            TOKEN_REQUEST_PATH => match asked.authorization.strip_prefix("Bearer for-issuer-") {
+                Some(account) => self.lookups.issue(account, &asked.body),
+                None => Told::problem(ProblemKind::Unauthorized),
+            },
+            _ => return self.lookups.answer(asked),
         })
     }
 
@@ -178,6 +202,17 @@ impl Issuer {
     }
 
     fn jwt(&mut self, asked: &Asked) -> Told {
+        self.in_session(asked, |issuer, user| {
+            let jwt = match asked.json::<JwtRequest>().audience {
+                JwtAudience::Relay => issuer.mailboxes.get(user).unwrap().to_string(),
+                JwtAudience::Issuer => format!("for-issuer-{}", user.as_str()),
+            };
+            Told::json(200, &JwtResponse { jwt, expires: NOW + 90 * 86_400 })
+        })
+    }
+
+    /// Checks a call's signature and number, and signs the answer.
+    fn in_session(&mut self, asked: &Asked, answer: impl FnOnce(&Self, &PhoneNumber) -> Told) -> Told {
         let call = SessionCall::parse(&asked.authorization).unwrap();
         let Some((user, key, last)) = self.sessions.get_mut(&call.session) else {
             return Told::problem(ProblemKind::Unauthorized);
@@ -187,10 +222,10 @@ impl Issuer {
             return Told::problem(ProblemKind::CallReplayed);
         }
         *last = call.seq;
-        let jwt = self.mailboxes.get(user).unwrap().to_string();
-        let mut told = Told::json(200, &JwtResponse { jwt, expires: NOW + 90 * 86_400 });
-        let mac = reply_mac(key, &call.mac, told.status, &told.body);
-        told.headers.push((SESSION_REPLY_HEADER, mac.to_string()));
+        let user = user.clone();
+        let mut told = answer(self, &user);
+        let key = &self.sessions[&call.session].1;
+        told.headers.push((SESSION_REPLY_HEADER, reply_mac(key, &call.mac, told.status, &told.body).to_string()));
         told
     }
 

@@ -2,6 +2,7 @@
 
 mod http;
 mod issuer;
+pub(crate) mod lookups;
 mod relay;
 
 use std::sync::{Arc, Mutex};
@@ -43,9 +44,9 @@ impl Town {
     pub(crate) fn new() -> Self {
         let clock = Arc::new(MockClock::new(Timestamp::from_seconds(NOW)));
         let relay = Arc::new(Mutex::new(Relay::new(Arc::clone(&clock))));
-        let mut made = None;
+        let (mut made, times) = (None, Arc::clone(&clock));
         let server = Server::start(|url| {
-            let issuer = Arc::new(Mutex::new(Issuer::new(url)));
+            let issuer = Arc::new(Mutex::new(Issuer::new(url, times)));
             made = Some(Arc::clone(&issuer));
             let relay = Arc::clone(&relay);
             Box::new(move |asked| {

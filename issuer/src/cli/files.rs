@@ -120,7 +120,6 @@ kind = "console"
 # quota_window = 50                   # … and in each later one
 # window_seconds = 86400              # not to be changed later: windows are counted from 1970 on
 # grace_seconds = 3600                # how long after its window a look-up token is still taken
-# batch = 128                         # numbers in one request
 # build_seconds = 86400               # how often the directory is built
 # keep_builds = 8                     # builds that are served
 

@@ -12,7 +12,9 @@ use postern_credentials::lookup_token::{WindowSecret, nullifier};
 use postern_credentials::oprf::{self, Evaluation, SecretKey};
 use postern_protocol::ids::{ChallengeDigest, LookupNullifier, OprfElement};
 use postern_protocol::log::LogLeaf;
-use postern_protocol::lookup::{LookupInfo, LookupRequest, LookupResponse, LookupToken, WindowKey, lookup_challenge};
+use postern_protocol::lookup::{
+    LookupInfo, LookupRequest, LookupResponse, LookupToken, MAX_LOOKUPS, WindowKey, lookup_challenge,
+};
 use postern_protocol::problem::ProblemKind;
 use postern_store::Tx;
 
@@ -104,7 +106,7 @@ struct Batch {
 /// `bad-request`; `lookup-window` for a window that is over or has not begun; `lookup-token-invalid` if any token is;
 /// `lookup-token-used` if any was spent in another request. Nothing is spent then.
 pub async fn evaluate(issuer: &Arc<Issuer>, request: LookupRequest) -> Result<LookupResponse, Refusal> {
-    let batch = read(request, issuer.config.lookup.batch)?;
+    let batch = read(request)?;
     if !issuer.config.lookup.policy().accepts(batch.window, issuer.now()) {
         return Err(ProblemKind::LookupWindow.into());
     }
@@ -124,9 +126,9 @@ pub async fn evaluate(issuer: &Arc<Issuer>, request: LookupRequest) -> Result<Lo
 }
 
 /// The form: numbers, lengths, no token twice.
-fn read(request: LookupRequest, limit: usize) -> Result<Batch, Refusal> {
+fn read(request: LookupRequest) -> Result<Batch, Refusal> {
     let LookupRequest { window, tokens, blinded } = request;
-    if blinded.is_empty() || blinded.len() > limit {
+    if blinded.is_empty() || blinded.len() > MAX_LOOKUPS {
         return Err(Refusal::detailed(ProblemKind::BadRequest, "not as many blinded numbers as one request may have"));
     }
     if tokens.len() != blinded.len() {
