@@ -14,6 +14,9 @@ const SENDS: [&str; 3] = ["ledger", "messages", "reply_nullifiers"];
 /// The issuer's tables with rows that belong to an account.
 const ACCOUNTS: [&str; 5] = ["accounts", "issuances", "registrations", "sessions", "login_nonces"];
 
+/// The issuer's tables about accounts that ask for look-up tokens.
+const ASKED: [&str; 3] = ["accounts", "lookup_allowance", "lookup_issuances"];
+
 /// Prints both servers' tables beside each other, then checks them. Strangers wrote to Bob alone; replies went to Alice and Bob; nobody
 /// wrote to Mallory.
 pub(super) fn show(servers: &Servers, people: [&Person; 3], expect: &mut Expectations) -> Result<(), Failure> {
@@ -102,6 +105,10 @@ fn check_link(
     let exchanges = tables::long_values(issuer.iter().filter(|table| table.name == "relay_exchanges"));
     let linking = exchanges.intersection(&accounts).filter(|value| !keys.contains(*value)).count();
     expect.that(linking == 0, "nor an exchanged token to the account that holds it");
+    let lookups = tables::long_values(issuer.iter().filter(|table| table.name == "lookup_spent"));
+    let asked = issuer.iter().filter(|table| ASKED.contains(&table.name.as_str()));
+    let linking = lookups.intersection(&tables::long_values(asked)).count();
+    expect.that(!lookups.is_empty() && linking == 0, "nor a look-up to the account that asked");
     Ok(())
 }
 

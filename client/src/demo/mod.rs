@@ -93,7 +93,10 @@ fn play(dir: &Path) -> Result<Expectations, Failure> {
     let bob = Person::register(&servers, dir, "bob", "+41791000002", &mut expect)?;
     let mallory = Person::register(&servers, dir, "mallory", "+41791000003", &mut expect)?;
 
+    servers.build_directory()?;
+
     correspond(&alice, &bob, &mut expect)?;
+    scrape(&mallory, dir, &mut expect)?;
     spam(&mallory, &bob, &mut expect)?;
     chat::reply(&alice, &bob, &mut expect)?;
     let flooded = chat::flood(&bob, &alice, &mut expect)?;
@@ -104,8 +107,16 @@ fn play(dir: &Path) -> Result<Expectations, Failure> {
 
 /// Alice writes to a stranger, is released, and exchanges her token.
 fn correspond(alice: &Person, bob: &Person, expect: &mut Expectations) -> Result<(), Failure> {
-    println!("\nAlice has Bob's card, and nothing else of his.");
-    let sent = alice.run(&["send", &bob.card, "Hello Bob, we met on Tuesday."])?;
+    println!("\nAlice has Bob's number, and nothing else of his.");
+    let found = alice.run(&["find", bob.phone])?;
+    expect.that(
+        found.at("/found/0/card") == bob.card.as_str(),
+        "she finds his card, and neither server learns whom she looked for",
+    );
+    let budget = found.at("/budget/stored").as_u64().zip(found.at("/budget/askable").as_u64());
+    let left = budget.map_or(0, |(stored, askable)| stored + askable);
+    expect.that(left == 32, &format!("{left} of her 40 look-ups are left: one for Bob, seven for dummies"));
+    let sent = alice.run(&["send", bob.phone, "Hello Bob, we met on Tuesday."])?;
     expect.that(sent.at("/status") == "delivered", "the relay took Alice's message for a token");
     expect.that(alice.tokens_left()? == 4, "Alice has 4 tokens left");
 
@@ -126,6 +137,23 @@ fn correspond(alice: &Person, bob: &Person, expect: &mut Expectations) -> Result
     expect.that(synced.at("/returned") == 1, "Alice exchanges the released token, anonymously, for a fresh one");
     expect.that(alice.tokens_left()? == 5, "Alice has 5 tokens again");
 
+    Ok(())
+}
+
+/// Mallory tries out numbers, one after the other, until he has no look-up left.
+fn scrape(mallory: &Person, dir: &Path, expect: &mut Expectations) -> Result<(), Failure> {
+    println!("\nMallory wants to know who has an account.");
+    let file = dir.join("scrape.csv");
+    let numbers: String = (0..100).map(|n| format!("+41791000{n:03}\n")).collect();
+    std::fs::write(&file, numbers).map_err(|e| Failure::new("writing a list of numbers", e))?;
+    let scraped = mallory.run_to_any_end(&["contacts", "import", &file.display().to_string()])?;
+    let tried = scraped.at("/found").as_array().map_or(0, Vec::len);
+    expect.that(
+        scraped.exit == 7 && scraped.at("/error/code") == "lookup-budget" && tried <= 40,
+        &format!("after {tried} of 100 numbers he has run dry, until tomorrow"),
+    );
+    let again = mallory.run_to_any_end(&["find", "+41791000500"])?;
+    expect.that(again.exit == 7, "and cannot look up one more");
     Ok(())
 }
 

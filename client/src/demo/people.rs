@@ -111,5 +111,8 @@ fn shorten(arg: &str) -> String {
     if arg.len() == 64 && arg.bytes().all(|b| b.is_ascii_hexdigit()) {
         return arg.chars().take(8).collect();
     }
+    if let Some((_, file)) = arg.rsplit_once('/').filter(|(_, file)| file.ends_with(".csv")) {
+        return file.to_owned();
+    }
     if arg.contains(' ') { format!("'{arg}'") } else { arg.to_owned() }
 }

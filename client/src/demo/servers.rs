@@ -32,6 +32,7 @@ pub(super) struct Servers {
     pub(super) issuer_dir: PathBuf,
     /// The relay's directory.
     pub(super) relay_dir: PathBuf,
+    issuer_program: PathBuf,
     _issuer: Server,
     _relay: Server,
 }
@@ -125,25 +126,37 @@ impl Servers {
         add.args(["--name", RELAY_NAME, "--url", &relay_url, "--public-key", &relay_key]);
         finish("adding the relay to the issuer", &mut add)?;
 
+        change(&issuer_config, "giving out fewer look-ups", &[("# quota_first = 2000", "quota_first = 40")])?;
         let issuer = serve(&programs.issuer, &issuer_config, &issuer_dir)?;
         let relay_config = relay_dir.join("relay.toml");
-        count_replies_by_the_minute(&relay_config)?;
+        // Nobody wants to watch for an hour.
+        let minutes =
+            [("# epoch_seconds = 3600", "epoch_seconds = 60"), ("# grace_seconds = 600", "grace_seconds = 10")];
+        change(&relay_config, "counting replies by the minute", &minutes)?;
         let relay = serve(&programs.relay, &relay_config, &relay_dir)?;
-        Ok(Self { issuer_url, issuer_dir, relay_dir, _issuer: issuer, _relay: relay })
+        let issuer_program = programs.issuer.clone();
+        Ok(Self { issuer_url, issuer_dir, relay_dir, issuer_program, _issuer: issuer, _relay: relay })
+    }
+
+    /// Builds the directory now; by itself the issuer does it once a day.
+    pub(super) fn build_directory(&self) -> Result<(), Failure> {
+        println!("issuer$ postern-issuer build-directory");
+        let mut command = Command::new(&self.issuer_program);
+        command.arg("build-directory").arg("--config").arg(self.issuer_dir.join("issuer.toml"));
+        finish("building the directory", &mut command).map(drop)
     }
 }
 
-/// Nobody wants to watch for an hour.
-fn count_replies_by_the_minute(config: &Path) -> Result<(), Failure> {
-    let what = "shortening the epochs of the relay";
-    let text = std::fs::read_to_string(config).map_err(|e| Failure::new(what, e))?;
-    let shorter = text
-        .replace("# epoch_seconds = 3600", "epoch_seconds = 60")
-        .replace("# grace_seconds = 600", "grace_seconds = 10");
-    if shorter == text {
-        return Err(Failure::new(what, "its configuration has other words for it"));
+/// Changes settings that `init` has written down.
+fn change(config: &Path, what: &str, settings: &[(&str, &str)]) -> Result<(), Failure> {
+    let mut text = std::fs::read_to_string(config).map_err(|e| Failure::new(what, e))?;
+    for (before, after) in settings {
+        if !text.contains(before) {
+            return Err(Failure::new(what, "the configuration has other words for it"));
+        }
+        text = text.replace(before, after);
     }
-    std::fs::write(config, shorter).map_err(|e| Failure::new(what, e))
+    std::fs::write(config, text).map_err(|e| Failure::new(what, e))
 }
 
 /// Two ports that nobody listens on, below the range that outgoing connections take theirs from.
