@@ -111,7 +111,7 @@ fn correspond(alice: &Person, bob: &Person, expect: &mut Expectations) -> Result
     let found = alice.run(&["find", bob.phone])?;
     expect.that(
         found.at("/found/0/card") == bob.card.as_str(),
-        "she finds his card, and neither server learns whom she looked for",
+        "she finds his card: the issuer saw a blinded number, the relay that somebody fetched a card",
     );
     let budget = found.at("/budget/stored").as_u64().zip(found.at("/budget/askable").as_u64());
     let left = budget.map_or(0, |(stored, askable)| stored + askable);
