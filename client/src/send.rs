@@ -17,6 +17,7 @@ use std::fmt;
 use postern_credentials::envelope;
 use postern_protocol::card::{Card, CardLink};
 use postern_protocol::ids::{Base64, MailboxId, PhoneNumber, SigningPublicKey};
+use postern_protocol::problem::ProblemKind;
 use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
@@ -185,6 +186,21 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if text.len() > MAX_TEXT {
             return Err(Error::TextTooLong { max: MAX_TEXT });
         }
+        match self.send_once(target, text, options).await {
+            // Whoever was found by number may have registered anew since.
+            Err(error) if is_gone(&error) => {
+                let Target::Phone(phone) = target else { return Err(error) };
+                if !Box::pin(self.look_again(phone)).await? {
+                    return Err(error);
+                }
+                let again = Box::pin(self.send_once(target, text, options)).await;
+                if again.as_ref().is_err_and(is_gone) { Err(Error::NotListed) } else { again }
+            }
+            other => other,
+        }
+    }
+
+    async fn send_once(&mut self, target: &Target, text: &str, options: SendOptions) -> Result<Sent> {
         let link = match target {
             Target::Link(link) => link.clone(),
             Target::Contact(name) => self.contact_link(name)?,
@@ -197,13 +213,24 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if known.is_some_and(|known| known.standing == Standing::Blocked) {
             return Err(Error::Blocked);
         }
+        let addressed = if let Target::Phone(phone) = target { Some(phone) } else { None };
         let means = self.choose_means(&link, options).await?;
-        self.write(&link, Some(text), means).await
+        self.write(&link, addressed, Some(text), means).await
     }
 
-    /// Writes a text, or a hello, with what was chosen to pay for it.
-    pub(crate) async fn write(&mut self, link: &CardLink, text: Option<&str>, means: Means) -> Result<Sent> {
+    /// Writes a text, or a hello, with what was chosen to pay for it. The card of somebody who is addressed by number must be
+    /// certified for it.
+    pub(crate) async fn write(
+        &mut self,
+        link: &CardLink,
+        addressed: Option<&PhoneNumber>,
+        text: Option<&str>,
+        means: Means,
+    ) -> Result<Sent> {
         let (card, subject) = self.fetch_card(link).await?;
+        if addressed.is_some_and(|phone| *phone != subject.phone) {
+            return Err(Error::CardInvalid("it is not certified for the number that was written to".to_owned()));
+        }
         let known = self.profile.get::<ContactRecord>(&link.identity.to_string())?;
         let now = self.now().seconds();
         let mut contact = match known {
@@ -321,6 +348,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             t.delete::<HelloJob>(&peer).map(drop)
         })
     }
+}
+
+/// There is no such card or mailbox (any more).
+fn is_gone(error: &Error) -> bool {
+    matches!(error.refusal(), Some(ProblemKind::CardUnknown | ProblemKind::MailboxUnknown))
 }
 
 fn sealing_error(error: envelope::SealError) -> Error {

@@ -25,9 +25,8 @@ pub struct Settings {
     pub lookup_stock: usize,
     /// `sync` asks for missing look-up tokens at a random time within so many seconds. 0: at once.
     pub lookup_refill_seconds: u64,
-    /// Look-ups are filled up with dummies to a multiple of this, so that nobody sees how many numbers there were; dummies use tokens
-    /// too. 0 or 1: none.
-    pub lookup_multiple: usize,
+    /// Look-ups are filled up with dummies to a power of two, so that nobody sees how many numbers there were; dummies use tokens too.
+    pub lookup_dummies: bool,
     /// What this session is called in the list of sessions; at most 64 bytes.
     pub session_label: String,
 }
@@ -40,7 +39,7 @@ impl Default for Settings {
             exchange_interval_seconds: 12 * 3600,
             lookup_stock: 50,
             lookup_refill_seconds: 12 * 3600,
-            lookup_multiple: 8,
+            lookup_dummies: true,
             session_label: "postern".to_owned(),
         }
     }

@@ -143,7 +143,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: Option<ContactsAction>,
     },
-    /// Look numbers up: the issuer learns neither which nor who asks, the relay that somebody fetched the card of whom you found. A number costs a look-up token, of which there are so many a day.
+    /// Look numbers up: the servers learn neither which, nor who asks, nor whether anybody was found. A number costs a look-up token, of which there are so many a day.
     Find {
         /// Numbers, like +41791234567.
         #[arg(required = true)]

@@ -85,7 +85,6 @@ fn document(found: &Found) -> Value {
             json!({ "phone": phone, "outcome": "listed", "card": link.to_string(), "contact": contact })
         }
         Outcome::NotListed => json!({ "phone": phone, "outcome": "not-listed" }),
-        Outcome::Mismatch => json!({ "phone": phone, "outcome": "mismatch" }),
     }
 }
 
@@ -94,9 +93,6 @@ fn line(client: &RealClient, found: &Found) -> Result<String> {
     let what = match &found.outcome {
         Outcome::Listed { contact, .. } => format!("{contact}  {:<16}  {name}", found.phone.as_str()),
         Outcome::NotListed => format!("-         {:<16}  {name}  not listed", found.phone.as_str()),
-        Outcome::Mismatch => {
-            format!("!         {:<16}  {name}  the card there is certified for somebody else", found.phone.as_str())
-        }
     };
     Ok(what)
 }

@@ -39,7 +39,6 @@ impl Counting {
         bar.set_message(match progress.step {
             Step::Numbers => "asking for the numbers, blinded",
             Step::Buckets => "fetching the directory",
-            Step::Cards => "fetching cards",
         });
         bar.set_length(u64::try_from(progress.of).unwrap_or(u64::MAX));
         bar.set_position(u64::try_from(progress.done).unwrap_or(u64::MAX));

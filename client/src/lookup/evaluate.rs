@@ -116,16 +116,16 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             return Ok(have);
         }
         let settings = self.settings()?;
-        self.stock_up(filled_up(numbers, settings.lookup_multiple).max(settings.lookup_stock)).await
+        let wanted = if settings.lookup_dummies { with_dummies(numbers) } else { numbers };
+        self.stock_up(wanted.max(settings.lookup_stock)).await
     }
 
     /// Puts a batch on disk: some of these numbers, and dummies if the tokens allow.
     fn begin_batch(&mut self, left: &[PhoneNumber], policy: &LookupPolicy) -> Result<()> {
-        let multiple = self.settings()?.lookup_multiple;
         let have = self.lookup_tokens(policy)?;
         let real = left.len().min(MAX_LOOKUPS);
-        let spare = have.saturating_sub(left.len());
-        let dummies = filled_up(real, multiple).min(MAX_LOOKUPS).saturating_sub(real).min(spare);
+        let spare = if self.settings()?.lookup_dummies { have.saturating_sub(left.len()) } else { 0 };
+        let dummies = filled_up(real).saturating_sub(real).min(spare);
         let taken = self.take_lookup_tokens(policy, |there| (real + dummies).min(there))?;
         let Some(taken) = taken else { return Ok(()) };
         let inputs = left.iter().take(real).map(|number| (number.as_str().to_owned(), false));
@@ -219,9 +219,15 @@ fn finish(
     })
 }
 
-/// The next multiple.
-fn filled_up(numbers: usize, multiple: usize) -> usize {
-    numbers.div_ceil(multiple.max(1)).saturating_mul(multiple.max(1))
+/// A batch of so many numbers is sent with so many: the next power of two, so that hardly anything shows of how many there were.
+pub(super) fn filled_up(numbers: usize) -> usize {
+    if numbers == 0 { 0 } else { numbers.next_power_of_two() }
+}
+
+/// So many tokens are used by so many numbers, in batches.
+fn with_dummies(numbers: usize) -> usize {
+    let rest = numbers % MAX_LOOKUPS;
+    numbers.saturating_sub(rest).saturating_add(filled_up(rest))
 }
 
 #[cfg(test)]
@@ -239,8 +245,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_is_filled_up_to_a_multiple() {
-        assert_eq!([1, 8, 9, 128].map(|n| filled_up(n, 8)), [8, 8, 16, 128]);
-        assert_eq!([1, 8, 9].map(|n| filled_up(n, 0)), [1, 8, 9]);
+    fn what_is_asked_is_filled_up_to_a_power_of_two_and_one_number_costs_one_token() {
+        assert_eq!([0, 1, 2, 3, 8, 9, 128].map(filled_up), [0, 1, 2, 4, 8, 16, 128]);
+        assert_eq!([0, 1, 128, 129, 1000].map(with_dummies), [0, 1, 128, 129, 1024]);
+        assert!(MAX_LOOKUPS.is_power_of_two(), "a full batch needs no dummies");
     }
 }

@@ -15,8 +15,6 @@ use crate::profile::Record;
 
 /// Whoever was found is looked for again after so long, seconds: people move.
 const HIT_GOOD_FOR: u64 = 7 * 24 * 3600;
-/// A card that did not fit is fetched again after so long, seconds: that may have been the relay's doing.
-const MISMATCH_GOOD_FOR: u64 = 3600;
 
 /// A number's row; its key is the number.
 #[derive(Clone, Serialize, Deserialize)]
@@ -42,7 +40,6 @@ struct Answer {
 enum Said {
     Listed { link: String },
     NotListed,
-    Mismatch,
 }
 
 impl LookedUp {
@@ -55,7 +52,6 @@ impl LookedUp {
         let said = match outcome {
             Outcome::Listed { link, .. } => Said::Listed { link: link.to_string() },
             Outcome::NotListed => Said::NotListed,
-            Outcome::Mismatch => Said::Mismatch,
         };
         Self { answer: Some(Answer { build, at, said }), ..self.clone() }
     }
@@ -65,7 +61,6 @@ impl LookedUp {
         self.answer.as_ref().is_some_and(|answer| match answer.said {
             Said::Listed { .. } => now < answer.at.saturating_add(HIT_GOOD_FOR),
             Said::NotListed => answer.build >= build,
-            Said::Mismatch => answer.build >= build && now < answer.at.saturating_add(MISMATCH_GOOD_FOR),
         })
     }
 
@@ -83,7 +78,6 @@ impl LookedUp {
                 Outcome::Listed { contact: short(&link.identity.0), link }
             }
             Said::NotListed => Outcome::NotListed,
-            Said::Mismatch => Outcome::Mismatch,
         }))
     }
 }
@@ -107,6 +101,17 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// The row of a number, if its `y` is of this epoch.
     pub(super) fn looked_up(&self, phone: &PhoneNumber, epoch: u32) -> Result<Option<LookedUp>> {
         Ok(self.profile.get::<LookedUp>(phone.as_str())?.filter(|row| row.epoch == epoch))
+    }
+
+    /// Forgets what the directory said about a number; `y` stays. Whether there was anything.
+    pub(super) fn forget_answer(&mut self, phone: &PhoneNumber) -> Result<bool> {
+        self.profile.tx(&mut self.rng, |t| match t.get::<LookedUp>(phone.as_str())? {
+            Some(row) if row.answer.is_some() => {
+                t.put(phone.as_str(), &LookedUp { answer: None, ..row })?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        })
     }
 
     /// Writes down what a build said about some numbers.

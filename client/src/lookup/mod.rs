@@ -1,4 +1,8 @@
-//! Look-ups (design §5, M25–M27): from phone numbers to cards, while nobody learns who asks or for which number.
+//! Look-ups (design §5, M25–M27): from phone numbers to card links, while nobody learns who asks or for which number.
+//!
+//! That a number is somebody's is the issuer's word: the record is in a directory that it has signed, under the number's `y`, and everybody
+//! is shown the same one. The card is fetched, and its certificate held against the number, when somebody writes: no earlier, for it shows
+//! the relay whom it is about.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,13 +10,15 @@
 //! | `log` | the issuer's public log, which says that everybody is |
 //! | `tokens` | the stock of look-up tokens, and what may still be asked for |
 //! | `evaluate` | numbers become `y`, blinded and among dummies |
-//! | `files`, `resolve` | filter, buckets, records, cards |
+//! | `files`, `resolve` | filter, buckets, records |
+//! | `cover` | buckets that stand in for those who are not found |
 //! | `known` | what was found before |
 //! | `import` | address books |
 //!
 //! A number costs one token in an epoch of the issuer's key, dummies that fill a batch up one each; what is known costs nothing. Whatever
 //! a failure interrupts is kept as far as it came: the same call goes on from there.
 
+mod cover;
 mod evaluate;
 mod files;
 mod import;
@@ -55,7 +61,7 @@ impl fmt::Debug for Found {
 /// Whether somebody is listed. `Debug` shows nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Somebody, and their card is certified for this number.
+    /// Somebody.
     Listed {
         /// Where the card is; what [`crate::send::Target::Link`] takes.
         link: CardLink,
@@ -64,8 +70,6 @@ pub enum Outcome {
     },
     /// Nobody, or nobody who wants to be found.
     NotListed,
-    /// The directory names a card that is not certified for this number, or that cannot be trusted: nothing of it is believed.
-    Mismatch,
 }
 
 impl fmt::Debug for Outcome {
@@ -73,7 +77,6 @@ impl fmt::Debug for Outcome {
         f.write_str(match self {
             Self::Listed { .. } => "Listed",
             Self::NotListed => "NotListed",
-            Self::Mismatch => "Mismatch",
         })
     }
 }
@@ -96,8 +99,6 @@ pub enum Step {
     Numbers,
     /// Buckets of the directory are fetched.
     Buckets,
-    /// Cards are fetched.
-    Cards,
 }
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {
@@ -119,8 +120,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let mut seen = BTreeSet::new();
         let numbers: Vec<_> = numbers.iter().filter(|number| seen.insert(*number)).cloned().collect();
         let short = Box::pin(self.evaluate(&numbers, progress)).await?;
-        let unreachable = Box::pin(self.resolve(&numbers, progress)).await?;
-        match short.or(unreachable) {
+        Box::pin(self.resolve(&numbers, progress)).await?;
+        match short {
             Some(error) => Err(error),
             None => self.found_before(&numbers),
         }
@@ -140,11 +141,17 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let found = self.find(std::slice::from_ref(phone), &mut |_| {}).await?;
         match found.into_iter().next().map(|found| found.outcome) {
             Some(Outcome::Listed { link, .. }) => Ok(link),
-            Some(Outcome::Mismatch) => {
-                Err(Error::CardInvalid("it is not certified for the number that was looked up".to_owned()))
-            }
             Some(Outcome::NotListed) | None => Err(Error::NotListed),
         }
+    }
+
+    /// Looks again, at the newest build, for somebody whose card or mailbox is gone; `false` if they were not found by number.
+    pub(crate) async fn look_again(&mut self, phone: &PhoneNumber) -> Result<bool> {
+        if !self.forget_answer(phone)? {
+            return Ok(false);
+        }
+        self.refresh_view().await?;
+        Ok(true)
     }
 }
 

@@ -1,26 +1,29 @@
-//! From `y` to a card: filter, fingerprints, records, and the card at its relay, which must be certified for the number.
+//! From `y` to a record: delta or filter, fingerprints, records. Nothing is asked of a relay: whose card is fetched says who was found.
 //!
-//! Buckets and cards come in random order, each over a circuit of its own: nothing but the number of requests tells that they are of one
-//! address book.
+//! Numbers are resolved in rounds of at most [`ROUND`]; which buckets a round fetches is in `cover`. They come in random order, each file
+//! over a circuit of its own. What a round has found is written down when all of it is there: a round that failed fetches the same again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use postern_credentials::directory::{bucket_of, card_link};
-use postern_protocol::card::CardLink;
+use postern_credentials::directory::{Fingerprints, bucket_of, card_link};
 use postern_protocol::directory::Manifest;
 use postern_protocol::ids::PhoneNumber;
-use postern_protocol::problem::ProblemKind;
+use postern_protocol::lookup::MAX_LOOKUPS;
 use postern_protocol::time::Clock;
 use rand::seq::SliceRandom;
 use rand_core::CryptoRng;
 
+use super::cover::{Cover, FULL, slots};
 use super::files::is_over;
 use super::known::LookedUp;
 use super::{Outcome, Progress, Step};
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::short;
+
+/// The most numbers of a round: as many as are evaluated together.
+const ROUND: usize = MAX_LOOKUPS;
 
 /// A number that the directory is to be asked about.
 struct Open {
@@ -28,23 +31,42 @@ struct Open {
     row: LookedUp,
 }
 
-/// Somebody whom the directory names.
-struct Named {
-    open: Open,
-    link: CardLink,
+/// Numbers that are settled together.
+struct Round {
+    /// Those that may be listed.
+    candidates: Vec<Open>,
+    /// Those that are not.
+    missed: Vec<Open>,
+    /// How many were looked up together; more than there are if none is of no account.
+    numbers: usize,
+    /// Filter or delta have said that the candidates are listed.
+    is_sure: bool,
+    /// The buckets to be fetched.
+    buckets: BTreeSet<u32>,
+    cover: Cover,
 }
 
-/// Numbers of one bucket with the places of their records.
-type Hits = Vec<(Open, Range<usize>)>;
+/// Counts files.
+struct Counter<'a> {
+    report: &'a mut (dyn FnMut(Progress) + Send),
+    done: usize,
+    of: usize,
+}
+
+impl Counter<'_> {
+    fn next(&mut self) {
+        (self.report)(Progress { step: Step::Buckets, done: self.done, of: self.of });
+        self.done = self.done.saturating_add(1);
+    }
+}
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {
-    /// Sees to it that the present build was asked about every number whose `y` is known. What fails in `Ok` is a card that could not be
-    /// fetched for now; all others are done then.
+    /// Sees to it that the present build was asked about every number whose `y` is known.
     pub(super) async fn resolve(
         &mut self,
         numbers: &[PhoneNumber],
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Option<Error>> {
+    ) -> Result<()> {
         let build = self.view().await?.manifest()?.build;
         match Box::pin(self.resolve_once(numbers, progress)).await {
             // The files of the build that we know may be gone since there is another.
@@ -59,142 +81,139 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         &mut self,
         numbers: &[PhoneNumber],
         progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Option<Error>> {
+    ) -> Result<()> {
         let manifest = self.view().await?.manifest()?;
-        let mut open = Vec::new();
+        let (mut fresh, mut missed) = (Vec::new(), Vec::new());
         for phone in numbers {
-            if let Some(row) = self.looked_up(phone, manifest.oprf_epoch)?
-                && !row.is_settled(manifest.build, self.now().seconds())
-            {
-                open.push(Open { phone: phone.clone(), row });
+            let Some(row) = self.looked_up(phone, manifest.oprf_epoch)? else { continue };
+            if !row.is_settled(manifest.build, self.now().seconds()) {
+                let list = if row.was_missed_before(manifest.build) { &mut missed } else { &mut fresh };
+                list.push(Open { phone: phone.clone(), row });
             }
         }
-        let open = self.ask_delta(&manifest, open).await?;
-        let open = self.ask_filter(&manifest, open).await?;
-        let named = self.ask_buckets(&manifest, open, progress).await?;
-        self.ask_relays(&manifest, named, progress).await
-    }
-
-    /// Of those that the build before had not, the delta says which this one has.
-    async fn ask_delta(&mut self, manifest: &Manifest, open: Vec<Open>) -> Result<Vec<Open>> {
-        let (missed, open): (Vec<_>, Vec<_>) =
-            open.into_iter().partition(|open| open.row.was_missed_before(manifest.build));
-        if missed.is_empty() {
-            return Ok(open);
+        let mut rounds = Vec::new();
+        if !missed.is_empty() {
+            rounds.extend(self.round_of_delta(&manifest, missed, &mut fresh).await?);
         }
-        let delta = self.delta(manifest).await?;
-        let is_new = |open: &Open| delta.as_ref().is_none_or(|delta| delta.contains(&open.row.y));
-        let (new, missed) = missed.into_iter().partition(is_new);
-        self.note_missed(manifest, missed)?;
-        Ok([open, new].into_iter().flatten().collect())
-    }
-
-    /// Whoever is not in the filter is not listed, and no bucket is asked for.
-    async fn ask_filter(&mut self, manifest: &Manifest, open: Vec<Open>) -> Result<Vec<Open>> {
-        if open.is_empty() {
-            return Ok(open);
+        rounds.extend(self.rounds_of_fresh(&manifest, fresh).await?);
+        let of = rounds.iter().map(|round| 2 * round.buckets.len()).sum();
+        let mut counter = Counter { report: progress, done: 0, of };
+        for round in rounds {
+            self.settle_round(&manifest, round, &mut counter).await?;
         }
-        let Some(filter) = self.filter(manifest).await? else { return Ok(open) };
-        let (open, missed) = open.into_iter().partition(|open| filter.contains(&open.row.y));
-        self.note_missed(manifest, missed)?;
-        Ok(open)
+        Ok(())
     }
 
-    fn note_missed(&mut self, manifest: &Manifest, missed: Vec<Open>) -> Result<()> {
-        let answers: Vec<_> = missed.iter().map(|open| (&open.phone, &open.row, Outcome::NotListed)).collect();
+    /// Of those that the build before had not, the delta says which this one has. One bucket at least is fetched: that somebody had
+    /// waited for one of the few who are new would show.
+    async fn round_of_delta(
+        &mut self,
+        manifest: &Manifest,
+        missed: Vec<Open>,
+        fresh: &mut Vec<Open>,
+    ) -> Result<Option<Round>> {
+        let Some(delta) = self.delta(manifest).await? else {
+            fresh.extend(missed);
+            return Ok(None);
+        };
+        let (new, missed): (Vec<_>, Vec<_>) = missed.into_iter().partition(|open| delta.contains(&open.row.y));
+        let label = format!("delta {} {}", manifest.oprf_epoch, manifest.build);
+        let numbers = new.len().max(1);
+        self.round(manifest, &label, numbers, new, missed, true).map(Some)
+    }
+
+    /// Whoever is not in the filter is not listed. The rounds are the same when some have been settled.
+    async fn rounds_of_fresh(&mut self, manifest: &Manifest, fresh: Vec<Open>) -> Result<Vec<Round>> {
+        if fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = self.filter(manifest).await?;
+        let mut ordered = BTreeMap::new();
+        for open in fresh {
+            ordered.insert(self.cover_order(open.phone.as_str())?, open);
+        }
+        let (mut ordered, mut rounds) = (ordered.into_values(), Vec::new());
+        let label = format!("fresh {}", manifest.oprf_epoch);
+        loop {
+            let members: Vec<Open> = ordered.by_ref().take(ROUND).collect();
+            if members.is_empty() {
+                return Ok(rounds);
+            }
+            let is_listed = |open: &Open| filter.as_ref().is_none_or(|filter| filter.contains(&open.row.y));
+            let numbers = members.len();
+            let (candidates, missed) = members.into_iter().partition(is_listed);
+            rounds.push(self.round(manifest, &label, numbers, candidates, missed, filter.is_some())?);
+        }
+    }
+
+    fn round(
+        &mut self,
+        manifest: &Manifest,
+        label: &str,
+        numbers: usize,
+        candidates: Vec<Open>,
+        missed: Vec<Open>,
+        is_sure: bool,
+    ) -> Result<Round> {
+        let mut names: Vec<&str> = candidates.iter().chain(&missed).map(|open| open.phone.as_str()).collect();
+        names.sort_unstable();
+        let mut cover = self.cover(manifest.bits, &[label.as_bytes(), names.join("\n").as_bytes()])?;
+        let mut buckets: BTreeSet<u32> = candidates.iter().map(|open| bucket_of(&open.row.y, manifest.bits)).collect();
+        let many = if is_sure || numbers <= FULL { slots(numbers, candidates.len()) } else { numbers };
+        cover.draw(many.saturating_sub(candidates.len()), &mut buckets);
+        Ok(Round { candidates, missed, numbers, is_sure, buckets, cover })
+    }
+
+    async fn settle_round(&mut self, manifest: &Manifest, round: Round, counter: &mut Counter<'_>) -> Result<()> {
+        let Round { candidates, mut missed, numbers, is_sure, buckets, cover } = round;
+        let fingerprints = self.all_fingerprints(manifest, &buckets, counter).await?;
+        let mut hits: BTreeMap<u32, Vec<(Open, Range<usize>)>> = BTreeMap::new();
+        for open in candidates {
+            let bucket = bucket_of(&open.row.y, manifest.bits);
+            match fingerprints.get(&bucket).map(|there| there.find(&open.row.y)) {
+                Some(places) if !places.is_empty() => hits.entry(bucket).or_default().push((open, places)),
+                _ => missed.push(open),
+            }
+        }
+        let mut pages: Vec<u32> = if is_sure || numbers <= FULL {
+            buckets.into_iter().collect()
+        } else {
+            let many = slots(numbers, hits.values().map(Vec::len).sum());
+            let others = buckets.into_iter().filter(|bucket| !hits.contains_key(bucket));
+            hits.keys().copied().chain(cover.order(others)).take(many.max(hits.len())).collect()
+        };
+        pages.shuffle(&mut self.rng);
+        counter.of = counter.of.saturating_sub(fingerprints.len().saturating_sub(pages.len()));
+        let mut answers = Vec::new();
+        for bucket in pages {
+            counter.next();
+            let records = self.records(manifest, bucket).await?;
+            for (open, places) in hits.remove(&bucket).unwrap_or_default() {
+                let record = records.open(&open.row.y, places);
+                let link = record.and_then(|record| card_link(manifest, &record));
+                let outcome =
+                    link.map_or(Outcome::NotListed, |link| Outcome::Listed { contact: short(&link.identity.0), link });
+                answers.push((open, outcome));
+            }
+        }
+        answers.extend(missed.into_iter().map(|open| (open, Outcome::NotListed)));
+        let answers: Vec<_> = answers.iter().map(|(open, outcome)| (&open.phone, &open.row, outcome.clone())).collect();
         self.note_answers(manifest, &answers)
     }
 
-    /// Fingerprints of every bucket, then records of those with a hit.
-    async fn ask_buckets(
+    async fn all_fingerprints(
         &mut self,
         manifest: &Manifest,
-        open: Vec<Open>,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Vec<Named>> {
-        let mut buckets: BTreeMap<u32, Vec<Open>> = BTreeMap::new();
-        for open in open {
-            buckets.entry(bucket_of(&open.row.y, manifest.bits)).or_default().push(open);
+        buckets: &BTreeSet<u32>,
+        counter: &mut Counter<'_>,
+    ) -> Result<BTreeMap<u32, Fingerprints>> {
+        let mut order: Vec<u32> = buckets.iter().copied().collect();
+        order.shuffle(&mut self.rng);
+        let mut all = BTreeMap::new();
+        for bucket in order {
+            counter.next();
+            all.insert(bucket, self.fingerprints(manifest, bucket).await?);
         }
-        let mut buckets: Vec<_> = buckets.into_iter().collect();
-        buckets.shuffle(&mut self.rng);
-        let (of, mut with_hits) = (buckets.len(), Vec::new());
-        for (done, (bucket, open)) in buckets.into_iter().enumerate() {
-            progress(Progress { step: Step::Buckets, done, of });
-            let fingerprints = self.fingerprints(manifest, bucket).await?;
-            let found = open.into_iter().map(|open| (fingerprints.find(&open.row.y), open));
-            let (hits, missed): (Vec<_>, Vec<_>) = found.partition(|(places, _)| !places.is_empty());
-            self.note_missed(manifest, missed.into_iter().map(|(_, open)| open).collect())?;
-            if !hits.is_empty() {
-                with_hits.push((bucket, hits.into_iter().map(|(places, open)| (open, places)).collect::<Hits>()));
-            }
-        }
-        with_hits.shuffle(&mut self.rng);
-        let (of, mut named) = (with_hits.len(), Vec::new());
-        for (done, (bucket, hits)) in with_hits.into_iter().enumerate() {
-            progress(Progress { step: Step::Buckets, done, of });
-            named.extend(self.open_records(manifest, bucket, hits).await?);
-        }
-        Ok(named)
+        Ok(all)
     }
-
-    async fn open_records(&mut self, manifest: &Manifest, bucket: u32, hits: Hits) -> Result<Vec<Named>> {
-        let records = self.records(manifest, bucket).await?;
-        let (mut named, mut missed) = (Vec::new(), Vec::new());
-        for (open, places) in hits {
-            let record = records.open(&open.row.y, places);
-            match record.and_then(|record| card_link(manifest, &record)) {
-                Some(link) => named.push(Named { open, link }),
-                None => missed.push(open),
-            }
-        }
-        self.note_missed(manifest, missed)?;
-        Ok(named)
-    }
-
-    /// The cards. A relay that cannot be reached is not asked for the others.
-    async fn ask_relays(
-        &mut self,
-        manifest: &Manifest,
-        mut named: Vec<Named>,
-        progress: &mut (dyn FnMut(Progress) + Send),
-    ) -> Result<Option<Error>> {
-        named.shuffle(&mut self.rng);
-        let (of, mut failed, mut silent) = (named.len(), None, BTreeSet::new());
-        for (done, Named { open, link }) in named.into_iter().enumerate() {
-            progress(Progress { step: Step::Cards, done, of });
-            if silent.contains(&link.relay_url) {
-                continue;
-            }
-            match self.ask_relay(&open.phone, &link).await {
-                Ok(outcome) => self.note_answers(manifest, &[(&open.phone, &open.row, outcome)])?,
-                Err(error) if is_local(&error) => return Err(error),
-                Err(error) => {
-                    silent.insert(link.relay_url);
-                    failed.get_or_insert(error);
-                }
-            }
-        }
-        Ok(failed)
-    }
-
-    /// The card behind a record: only its certificate says whose number it is.
-    async fn ask_relay(&mut self, phone: &PhoneNumber, link: &CardLink) -> Result<Outcome> {
-        match self.fetch_card(link).await {
-            Ok((_, subject)) if subject.phone == *phone && subject.key == link.identity => {
-                Ok(Outcome::Listed { contact: short(&link.identity.0), link: link.clone() })
-            }
-            Ok(_) | Err(Error::CardInvalid(_)) => Ok(Outcome::Mismatch),
-            Err(error) => match error.refusal() {
-                // The account has gone since the build was made.
-                Some(ProblemKind::CardUnknown | ProblemKind::MailboxUnknown) => Ok(Outcome::NotListed),
-                _ => Err(error),
-            },
-        }
-    }
-}
-
-/// Failures that no other relay mends.
-const fn is_local(error: &Error) -> bool {
-    matches!(error, Error::ProfileDamaged(_) | Error::Storage(_) | Error::Internal(_) | Error::PinChanged(_))
 }

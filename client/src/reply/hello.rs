@@ -80,7 +80,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
                 Ok(false)
             }
             Right::Slot(slot) => {
-                self.write(&contact.link(peer)?, None, Means::Reply { held, slot }).await?;
+                self.write(&contact.link(peer)?, None, None, Means::Reply { held, slot }).await?;
                 Ok(true)
             }
         }

@@ -28,12 +28,12 @@ async fn the_delta_brings_a_newcomer_and_costs_no_token() {
     let of_build = town.server.asked("/v1/directory/2/");
     assert_eq!(of_build[0].path, "/v1/directory/2/delta");
     assert_eq!(town.lookups(|lookups| lookups.spent()), spent);
-    // A build in which nobody is new costs the delta, and no filter.
+    // A build in which nobody is new costs the delta, a bucket that stands in for somebody, and no filter.
     town.publish();
     later(&town);
     assert_eq!(find(&mut alice, &all).await.unwrap(), [hit(&bob), hit(&carol), Outcome::NotListed]);
     let paths: Vec<_> = town.server.asked("/v1/directory/3/").into_iter().map(|asked| asked.path).collect();
-    assert_eq!(paths, ["/v1/directory/3/delta"]);
+    assert_eq!(paths, ["delta", "fingerprints/0", "records/0"].map(|file| format!("/v1/directory/3/{file}")));
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_new_epoch_makes_every_number_new() {
     town.publish();
     later(&town);
     assert_eq!(find(&mut alice, &[BOB, NOBODY]).await.unwrap(), [hit(&bob), Outcome::NotListed]);
-    assert_eq!(sizes(&town), [8, 8]);
+    assert_eq!(sizes(&town), [2, 2]);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn an_epoch_that_changes_between_manifest_and_look_up_is_noticed() {
     town.lookups(|lookups| lookups.epoch = 2);
     town.publish();
     assert_eq!(find(&mut alice, &[BOB]).await.unwrap(), [hit(&bob)]);
-    assert_eq!(sizes(&town), [8, 8]);
+    assert_eq!(sizes(&town), [1, 1]);
 }
 
 #[tokio::test]
@@ -95,9 +95,24 @@ async fn an_answer_of_the_epoch_before_is_thrown_away_and_asked_for_anew() {
 }
 
 #[tokio::test]
-async fn whoever_has_gone_since_the_build_is_not_listed() {
+async fn whoever_has_gone_since_the_build_cannot_be_written_to_and_no_token_is_spent() {
     let (town, mut alice, bob) = listed().await;
     let mailbox = bob.account().unwrap().mailbox;
     town.relay.lock().unwrap().cards.remove(&mailbox);
-    assert_eq!(find(&mut alice, &[BOB]).await.unwrap(), [Outcome::NotListed]);
+    assert!(matches!(alice.send(&BOB.parse().unwrap(), "hello").await, Err(Error::NotListed)));
+    assert_eq!(alice.tokens().unwrap().left, 5);
+}
+
+#[tokio::test]
+async fn whoever_has_registered_anew_since_they_were_found_is_written_to_where_they_are_now() {
+    let (town, mut alice, bob) = listed().await;
+    assert_eq!(find(&mut alice, &[BOB]).await.unwrap(), [hit(&bob)]);
+    let mailbox = bob.account().unwrap().mailbox;
+    town.relay.lock().unwrap().cards.remove(&mailbox);
+    town.stranger(&number(BOB), &number(BOB), 5);
+    town.lookups(|lookups| lookups.publish());
+    let (requests, spent) = (town.server.asked("/messages").len(), town.lookups(|lookups| lookups.spent()));
+    assert_eq!(alice.send(&BOB.parse().unwrap(), "hello").await.unwrap().phone, BOB);
+    assert_eq!(town.server.asked("/messages").len(), requests + 1);
+    assert_eq!(town.lookups(|lookups| lookups.spent()), spent, "the number costs no second token");
 }
