@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed operation must not count as a fast one")]
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ use postern_protocol::directory::Record;
 use postern_protocol::ids::{
     ChallengeDigest, MailboxId, OprfElement, OprfOutput, OprfPublicKey, RefundSecret, SigningPublicKey,
 };
-use postern_protocol::lookup::lookup_challenge;
+use postern_protocol::lookup::{MAX_LOOKUPS, buckets_to_fetch, lookup_challenge};
 use postern_protocol::register::RelayEntry;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use voprf_ng::{BlindedElement, Ristretto255, VoprfServer};
 
 /// Rounds of each side; odd, so that there is a median.
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
     let evaluate = evaluation();
     tokens();
-    for accounts in [10_000, 1_000_000] {
+    for accounts in [10_000, 100_000, 1_000_000] {
         directory(accounts);
     }
     if evaluate <= EVALUATE_BAR {
@@ -143,53 +143,60 @@ fn directory(many: u32) {
     println!("  delta of a day with 0.1% new: {} bytes", second.delta.as_ref().unwrap().len());
 }
 
-/// What a client fetches: for one number, and for an address book of which 30% is listed.
+/// What a client fetches: for one number, listed or not, and for an address book of which 30% is listed.
 fn traffic(build: &Build, many: u32) {
     let manifest = &build.manifest;
-    let filter_bytes = build.filter.as_ref().map_or(0, Vec::len);
-    let filter = build.filter.as_deref().map(|file| Filter::read(manifest, file).unwrap());
-    let book: Vec<OprfOutput> = (0..BOOK_HITS).chain(many * 2..many * 2 + BOOK - BOOK_HITS).map(output).collect();
-    let [mut fingerprint_buckets, mut record_buckets] = [HashSet::new(), HashSet::new()];
-    let (mut found, mut with_filter) = (0, HashSet::new());
-    for y in &book {
-        let bucket = bucket_of(y, manifest.bits);
-        let fingerprints = Fingerprints::read(manifest, bucket, &build.fingerprints_file(bucket).unwrap()).unwrap();
-        fingerprint_buckets.insert(bucket);
-        if filter.as_ref().is_some_and(|filter| filter.contains(y)) {
-            with_filter.insert(bucket);
-        }
-        let hits = fingerprints.find(y);
-        if !hits.is_empty() {
-            record_buckets.insert(bucket);
-            let records = Records::read(manifest, bucket, &build.records_file(bucket).unwrap()).unwrap();
-            found += u32::from(records.open(y, hits).is_some());
-        }
-    }
-    assert_eq!(found, BOOK_HITS);
-    let fingerprint_bytes = |bucket: &u32| build.fingerprints_file(*bucket).unwrap().len();
-    let record_bytes = |bucket: &u32| build.records_file(*bucket).unwrap().len();
-    let sum = |buckets: &HashSet<u32>, bytes: &dyn Fn(&u32) -> usize| buckets.iter().map(bytes).sum::<usize>();
     // The exchange with the issuer: a token, a blinded element and an evaluated one a number, in base64; a proof a batch.
     let exchange = (162 + 32 + 32) * 4 / 3;
-    let (miss, hit) = (fingerprint_bytes(&0), fingerprint_bytes(&0) + record_bytes(&0));
+    let filter = build.filter.as_ref().map_or(0, Vec::len);
+    let one = files(build, &BTreeSet::from([bucket_of(&output(0), manifest.bits)]));
+    println!("  one look-up, hit or miss: evaluation {exchange} bytes, a bucket {one} bytes");
+    println!("  manifest {} bytes; filter {filter} bytes, once a build", manifest.encode().unwrap().len());
+    let hits = book(build, many);
+    let (mut buckets, mut left) = (BTreeSet::new(), BOOK as usize);
+    let mut hits = hits.into_iter();
+    let mut rng = StdRng::seed_from_u64(4);
+    while left > 0 {
+        let numbers = left.min(MAX_LOOKUPS);
+        left -= numbers;
+        let of_hits: Vec<u32> = hits.by_ref().take(numbers * BOOK_HITS as usize / BOOK as usize).collect();
+        let stand_ins = buckets_to_fetch(numbers, of_hits.len()) - of_hits.len();
+        buckets.extend(of_hits);
+        buckets.extend((0..stand_ins).map(|_| rng.random_range(0..manifest.buckets())));
+    }
+    let bytes = files(build, &buckets);
     println!(
-        "  one look-up: evaluation {exchange} bytes; miss {miss} bytes of fingerprints; hit {hit} bytes with the records"
+        "  book of {BOOK}, {BOOK_HITS} listed: {} buckets, {bytes} bytes; with the filter {}",
+        buckets.len(),
+        bytes + filter
     );
-    println!("  manifest {} bytes; filter {filter_bytes} bytes", manifest.encode().unwrap().len());
-    let records = sum(&record_buckets, &record_bytes);
-    println!(
-        "  book of {BOOK}, {BOOK_HITS} listed: fingerprints {} + records {records} = {} bytes",
-        sum(&fingerprint_buckets, &fingerprint_bytes),
-        sum(&fingerprint_buckets, &fingerprint_bytes) + records
-    );
-    println!(
-        "  the same with the filter: filter {filter_bytes} + fingerprints {} + records {records} = {} bytes",
-        sum(&with_filter, &fingerprint_bytes),
-        filter_bytes + sum(&with_filter, &fingerprint_bytes) + records
-    );
-    println!("ratio lookup_bytes_miss_{many} = {miss}");
-    println!("ratio lookup_bytes_hit_{many} = {hit}");
-    println!("ratio book_bytes_{many} = {}", sum(&fingerprint_buckets, &fingerprint_bytes) + records);
+    println!("ratio lookup_bytes_{many} = {}", one + exchange);
+    println!("ratio book_bytes_{many} = {}", bytes + filter + BOOK as usize * exchange);
+}
+
+/// Bytes of both files of these buckets.
+fn files(build: &Build, buckets: &BTreeSet<u32>) -> usize {
+    let both =
+        |bucket: &u32| build.fingerprints_file(*bucket).unwrap().len() + build.records_file(*bucket).unwrap().len();
+    buckets.iter().map(both).sum()
+}
+
+/// Looks the book up for real; the buckets of its hits.
+fn book(build: &Build, many: u32) -> Vec<u32> {
+    let manifest = &build.manifest;
+    let filter = build.filter.as_deref().map(|file| Filter::read(manifest, file).unwrap());
+    let book = (0..BOOK_HITS).chain(many * 2..many * 2 + BOOK - BOOK_HITS).map(output);
+    let mut buckets = Vec::new();
+    for y in book.filter(|y| filter.as_ref().is_none_or(|filter| filter.contains(y))) {
+        let bucket = bucket_of(&y, manifest.bits);
+        let fingerprints = Fingerprints::read(manifest, bucket, &build.fingerprints_file(bucket).unwrap()).unwrap();
+        let records = Records::read(manifest, bucket, &build.records_file(bucket).unwrap()).unwrap();
+        if records.open(&y, fingerprints.find(&y)).is_some() {
+            buckets.push(bucket);
+        }
+    }
+    assert_eq!(buckets.len(), BOOK_HITS as usize);
+    buckets
 }
 
 fn output(n: u32) -> OprfOutput {

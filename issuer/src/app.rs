@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::Config;
-use crate::db::MIGRATIONS;
+use crate::db::{self, MIGRATIONS};
 use crate::gateway::TextGateway;
 use crate::http;
 use crate::random::Randomness;
@@ -64,14 +64,33 @@ pub struct Issuer {
     clock: Arc<dyn Clock>,
 }
 
+/// Why an issuer cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Look-up tokens would be counted otherwise than before.
+    #[error("`lookup.window_seconds` cannot be changed once the issuer has run")]
+    Windows,
+}
+
 impl Issuer {
     /// Opens the database and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be opened.
-    pub async fn open(parts: Parts) -> Result<Arc<Self>, StoreError> {
+    /// [`OpenError`].
+    pub async fn open(parts: Parts) -> Result<Arc<Self>, OpenError> {
         let Parts { config, secrets, clock, random, gateway } = parts;
         let db = Db::open(&config.database, MIGRATIONS).await?;
+        let window = config.lookup.window_seconds;
+        let is_known = db
+            .run("length of windows", |tx| Box::pin(async move { db::lookup::are_windows(tx, window).await }))
+            .await
+            .map_err(OpenError::Store)?;
+        if !is_known {
+            return Err(OpenError::Windows);
+        }
         let context = [0; 32];
         let decoy = Decoy { context, sealed: secrets.verifiers.seal(&mut random.generator(), &context, &[0; 32]) };
         let permits = Semaphore::new(config.limits.concurrent_requests);

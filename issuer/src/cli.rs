@@ -9,11 +9,11 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use postern_protocol::ids::{PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Clock;
-use postern_store::{StoreError, SystemClock};
+use postern_store::SystemClock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{Issuer, Parts, serve};
+use crate::app::{Issuer, OpenError, Parts, serve};
 use crate::config::{Config, ConfigError};
 use crate::error::Refusal;
 use crate::gateway;
@@ -110,7 +110,7 @@ enum CliError {
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Open(#[from] OpenError),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("{0}: {1}")]

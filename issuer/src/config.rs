@@ -168,7 +168,7 @@ pub struct Lookup {
     pub quota_first: u32,
     /// Look-up tokens of an account in each later window; unused ones do not carry over.
     pub quota_window: u32,
-    /// Length of a window, seconds. Windows are counted from 1970 on, so it must not change once tokens were issued.
+    /// Length of a window, seconds. Windows are counted from 1970 on: an issuer that has run does not start with another length.
     pub window_seconds: u32,
     /// How long after its end a window's tokens are still taken, seconds.
     pub grace_seconds: u32,

@@ -26,6 +26,11 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         name: "issuer: contact discovery",
         sqlite: include_str!("../../migrations/issuer/sqlite/0002_discovery.sql"),
     },
+    Migration {
+        version: 3,
+        name: "issuer: length of windows",
+        sqlite: include_str!("../../migrations/issuer/sqlite/0003_window_length.sql"),
+    },
 ];
 
 /// A time as it is stored.

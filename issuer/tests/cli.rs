@@ -195,6 +195,22 @@ fn a_configuration_or_secret_that_is_not_in_order_is_refused_with_the_reason() {
 }
 
 #[test]
+fn an_issuer_that_is_told_to_count_windows_otherwise_does_not_start() {
+    let place = init();
+    assert!(Running::start(&place.config).terminate());
+    let file = std::fs::read_to_string(&place.config).unwrap();
+    let changed = file.replace("# window_seconds = 86400", "window_seconds = 43200");
+    assert_ne!(changed, file);
+    std::fs::write(&place.config, changed).unwrap();
+    for verb in ["serve", "build-directory"] {
+        let output = issuer(&[verb, "--config", &place.config]);
+        assert!(!output.status.success() && text(&output).contains("window_seconds"), "{}", text(&output));
+    }
+    std::fs::write(&place.config, file).unwrap();
+    assert!(Running::start(&place.config).terminate());
+}
+
+#[test]
 fn an_issuer_that_lost_its_database_does_not_start_counting_anew() {
     let place = init();
     for suffix in ["", "-wal", "-shm"] {

@@ -27,6 +27,23 @@ pub const AMORTIZED_RESPONSE_MEDIA_TYPE: &str = "application/private-token-amort
 pub const MAX_TOKEN_BATCH: usize = 1024;
 /// The most numbers in one [`LookupRequest`].
 pub const MAX_LOOKUPS: usize = 128;
+/// Up to so many numbers, looked up together, are covered one for one: see [`buckets_to_fetch`].
+pub const FULLY_COVERED: usize = 16;
+
+/// A batch of so many numbers is sent with so many, dummies among them: the next power of two, so that hardly anything shows of how many
+/// there were.
+pub const fn batch_size(numbers: usize) -> usize {
+    if numbers == 0 { 0 } else { numbers.next_power_of_two() }
+}
+
+/// How many buckets of the directory a client fetches for so many numbers, looked up together, when so many of them are listed: as many as
+/// it sent blinded numbers, so that it does not show whether any is. Of more than [`FULLY_COVERED`] the number of hits shows, rounded up
+/// to a power of two.
+pub fn buckets_to_fetch(numbers: usize, hits: usize) -> usize {
+    let covered =
+        if numbers <= FULLY_COVERED { batch_size(numbers) } else { hits.next_power_of_two().max(FULLY_COVERED) };
+    covered.max(hits)
+}
 
 /// How an issuer counts look-ups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,6 +289,18 @@ pub struct LookupResponse {
 mod tests {
     use super::*;
     use crate::ids::{ChallengeDigest, TokenKeyId};
+
+    #[test]
+    fn a_small_look_up_fetches_the_same_whatever_is_found_and_a_large_one_tells_a_power_of_two() {
+        for numbers in 1..=FULLY_COVERED {
+            for hits in 0..=numbers {
+                assert_eq!(buckets_to_fetch(numbers, hits), batch_size(numbers), "{numbers} {hits}");
+            }
+        }
+        assert_eq!([0, 1, 16, 17, 40, 128].map(|hits| buckets_to_fetch(128, hits)), [16, 16, 16, 32, 64, 128]);
+        assert_eq!(buckets_to_fetch(0, 0), 0);
+        assert_eq!([0, 1, 2, 3, 8, 9, 128].map(batch_size), [0, 1, 2, 4, 8, 16, 128]);
+    }
 
     #[test]
     fn a_window_s_tokens_are_good_until_the_grace_ends() {

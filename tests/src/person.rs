@@ -58,6 +58,24 @@ impl Person {
         Ran { exit: output.status.code(), json }
     }
 
+    /// Runs a command on a terminal (that of util-linux's `script`), without `--json`; everything that it showed.
+    pub fn on_a_terminal(&self, args: &[&str]) -> String {
+        let mut command = vec![self.program.display().to_string(), "--profile".into(), self.name.clone()];
+        command.extend(["--data-dir".into(), self.data_dir.display().to_string()]);
+        command.extend(self.options.iter().cloned().chain(args.iter().map(|arg| (*arg).to_owned())));
+        let line = command.iter().map(|part| format!("'{part}'")).collect::<Vec<_>>().join(" ");
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("POSTERN_PASSWORD", format!("password of {}", self.name))
+            .env("TERM", "xterm")
+            .stdin(Stdio::null())
+            .output()
+            .expect("`script` of util-linux is needed");
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{shown}");
+        shown
+    }
+
     /// Runs a command that has to succeed.
     pub fn ok(&self, args: &[&str]) -> Value {
         let ran = self.run(args);

@@ -1,4 +1,5 @@
 //! Finding people by number, with the command against real servers.
+use postern_tests::socks::Socks;
 use postern_tests::{Person, World, programs};
 use serde_json::Value;
 
@@ -62,4 +63,57 @@ fn an_address_book_is_looked_up_once_and_the_second_time_costs_nothing() {
     assert!(before >= 41);
     let second = alice.ok(&import);
     assert_eq!((&second["found"], spent()), (&first["found"], before));
+}
+
+/// Accounts that nobody has, `+4176` and seven digits, straight into the issuer's table.
+fn populate(world: &World, accounts: u32) {
+    let mut db = rusqlite::Connection::open(world.issuer_db_file()).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    let tx = db.transaction().unwrap();
+    let insert = "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
+        login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
+        select randomblob(32), ?1, randomblob(32), x'', certificate_expires, x'', x'', randomblob(32), relay, 0, 0, 0, 0
+        from accounts limit 1";
+    let mut statement = tx.prepare(insert).unwrap();
+    for n in 0..accounts {
+        assert_eq!(statement.execute([format!("+4176{n:07}")]).unwrap(), 1);
+    }
+    drop(statement);
+    tx.commit().unwrap();
+}
+
+#[test]
+fn a_thousand_numbers_are_looked_up_among_a_hundred_thousand_accounts_by_one_command_that_shows_its_progress() {
+    let world = World::start(programs!());
+    let mut alice = person(&world, "alice", "+41791239005");
+    populate(&world, 100_000);
+    world.issuer.command(&["build-directory"]);
+    // 300 of them are listed.
+    let file = world.dir.path().join("book.csv");
+    let number = |n: u32| if n < 300 { format!("+4176{:07}", n * 331) } else { format!("+4178{n:07}") };
+    let lines: String = (0..1000).map(|n| format!("No {n},{}\n", number(n))).collect();
+    std::fs::write(&file, format!("name,phone\n{lines}")).unwrap();
+    let socks = Socks::start();
+    alice.options = ["--proxy", socks.url.as_str()].map(str::to_owned).to_vec();
+    let import = ["contacts", "import", file.to_str().unwrap()];
+
+    let on_a_terminal = alice.on_a_terminal(&import);
+    assert!(on_a_terminal.contains("300 of 1000 can be written to."), "{on_a_terminal}");
+    for step in ["asking for the numbers, blinded", "fetching the directory"] {
+        assert!(on_a_terminal.contains(step), "{on_a_terminal}");
+    }
+    assert!(on_a_terminal.contains("/1000"), "a bar that counts: {on_a_terminal}");
+
+    let (spent, circuits) =
+        (world.count(&world.issuer_db_file(), "select count(*) from lookup_spent"), socks.circuits());
+    assert_eq!(spent, 1024, "eight batches of 128");
+    assert!(circuits.len() > 100);
+    let isolated: std::collections::BTreeSet<_> = circuits.iter().map(|circuit| &circuit.credentials).collect();
+    assert_eq!(isolated.len(), circuits.len(), "a circuit a request");
+
+    let again = alice.ok(&import);
+    let listed = outcomes(&again).iter().filter(|outcome| **outcome == "listed").count();
+    assert_eq!((outcomes(&again).len(), listed), (1000, 300));
+    assert_eq!(socks.circuits().len(), circuits.len(), "the second run asks nobody anonymously for anything");
+    assert_eq!(world.count(&world.issuer_db_file(), "select count(*) from lookup_spent"), spent);
 }

@@ -29,7 +29,9 @@ pub(super) struct Counting(Option<indicatif::ProgressBar>);
 /// A bar for a look-up; nothing beside JSON, or where nobody looks.
 pub(super) fn counting(quiet: bool) -> Counting {
     let visible = !quiet && std::io::stderr().is_terminal();
-    Counting(visible.then(|| indicatif::ProgressBar::new(0)))
+    let style = indicatif::ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left");
+    let style = style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
+    Counting(visible.then(|| indicatif::ProgressBar::new(0).with_style(style)))
 }
 
 impl Counting {

@@ -1,9 +1,9 @@
 //! Which buckets are fetched: those of the hits, among others that stand for the misses, so that what is fetched does not say whether
 //! anybody was found.
 //!
-//! A look-up of up to [`FULL`] numbers fetches as many buckets as it sent blinded numbers, hits or not. Of a longer one (an address book)
-//! the number of hits shows, rounded up to a power of two. The buckets that stand in are drawn by a keyed hash of what is looked up: a
-//! look-up that failed half-way and is tried again asks for the same ones, for what two tries have in common would be the hits.
+//! How many is said by [`buckets_to_fetch`](postern_protocol::lookup::buckets_to_fetch). Those that stand in are drawn by a keyed hash of
+//! what is looked up: a look-up that failed half-way and is tried again asks for the same ones, for what two tries have in common would be
+//! the hits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,10 @@ use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::filled_up;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::profile::Record;
 use crate::secret::SecretBytes;
-
-/// Up to so many numbers are covered one for one.
-pub(super) const FULL: usize = 16;
 
 /// The key of the hash, 32 random bytes; never leaves the profile.
 #[derive(Clone, Serialize, Deserialize)]
@@ -29,11 +25,6 @@ struct CoverKey {
 
 impl Record for CoverKey {
     const KIND: &'static str = "lookup-cover";
-}
-
-/// How many buckets a look-up of so many numbers fetches when so many of them are hits.
-pub(super) fn slots(numbers: usize, hits: usize) -> usize {
-    if numbers <= FULL { filled_up(numbers) } else { hits.next_power_of_two().max(FULL) }.max(hits)
 }
 
 /// The buckets that stand in: without end, the same for the same look-up.
@@ -96,16 +87,6 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_small_look_up_fetches_the_same_whatever_is_found_and_a_large_one_tells_a_power_of_two() {
-        for numbers in 1..=FULL {
-            let same: BTreeSet<_> = (0..=numbers).map(|hits| slots(numbers, hits)).collect();
-            assert_eq!(same, [numbers.next_power_of_two()].into(), "{numbers}");
-        }
-        assert_eq!([0, 1, 16, 17, 40, 128].map(|hits| slots(128, hits)), [16, 16, 16, 32, 64, 128]);
-        assert_eq!(slots(0, 0), 0);
-    }
 
     #[test]
     fn what_stands_in_is_spread_over_all_buckets_and_the_same_when_drawn_again() {

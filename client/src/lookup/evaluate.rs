@@ -5,7 +5,7 @@
 
 use postern_credentials::oprf::{self, Blinding};
 use postern_protocol::ids::{OprfOutput, PhoneNumber};
-use postern_protocol::lookup::{LOOKUP_PATH, LookupPolicy, LookupRequest, LookupResponse, MAX_LOOKUPS};
+use postern_protocol::lookup::{LOOKUP_PATH, LookupPolicy, LookupRequest, LookupResponse, MAX_LOOKUPS, batch_size};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::time::Clock;
 use rand::seq::SliceRandom;
@@ -125,7 +125,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let have = self.lookup_tokens(policy)?;
         let real = left.len().min(MAX_LOOKUPS);
         let spare = if self.settings()?.lookup_dummies { have.saturating_sub(left.len()) } else { 0 };
-        let dummies = filled_up(real).saturating_sub(real).min(spare);
+        let dummies = batch_size(real).saturating_sub(real).min(spare);
         let taken = self.take_lookup_tokens(policy, |there| (real + dummies).min(there))?;
         let Some(taken) = taken else { return Ok(()) };
         let inputs = left.iter().take(real).map(|number| (number.as_str().to_owned(), false));
@@ -219,15 +219,10 @@ fn finish(
     })
 }
 
-/// A batch of so many numbers is sent with so many: the next power of two, so that hardly anything shows of how many there were.
-pub(super) fn filled_up(numbers: usize) -> usize {
-    if numbers == 0 { 0 } else { numbers.next_power_of_two() }
-}
-
 /// So many tokens are used by so many numbers, in batches.
 fn with_dummies(numbers: usize) -> usize {
     let rest = numbers % MAX_LOOKUPS;
-    numbers.saturating_sub(rest).saturating_add(filled_up(rest))
+    numbers.saturating_sub(rest).saturating_add(batch_size(rest))
 }
 
 #[cfg(test)]
@@ -245,8 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_is_filled_up_to_a_power_of_two_and_one_number_costs_one_token() {
-        assert_eq!([0, 1, 2, 3, 8, 9, 128].map(filled_up), [0, 1, 2, 4, 8, 16, 128]);
+    fn one_number_costs_one_token_and_only_the_last_batch_has_dummies() {
         assert_eq!([0, 1, 128, 129, 1000].map(with_dummies), [0, 1, 128, 129, 1024]);
         assert!(MAX_LOOKUPS.is_power_of_two(), "a full batch needs no dummies");
     }

@@ -16,8 +16,11 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::profile::Record;
 
-/// The most files of buckets that are kept; 125 kB each, at most.
-const MOST_KEPT: usize = 32;
+/// The most files of buckets that are kept during a look-up; 125 kB each, at most. A directory of 100,000 fits, so that an address book
+/// fetches it once.
+const MOST_KEPT: usize = 256;
+/// The most that stay behind: every command reads the whole profile.
+const MOST_LEFT: usize = 16;
 /// The most accounts that a bucket can have: it has 1,024 on average at most.
 const MOST_ACCOUNTS: usize = 8192;
 /// What comes before the data: a proof of at most 64 hashes, and a digest.
@@ -57,12 +60,20 @@ impl Kept {
             return std::mem::replace(self, Self { build, names: Vec::new() }).names;
         }
         self.names.retain(|other| other != name);
-        let of_buckets = self.names.iter().filter(|other| other.contains('/')).count();
-        let oldest = self.names.iter().position(|other| other.contains('/'));
-        match oldest {
-            Some(at) if of_buckets >= MOST_KEPT && name.contains('/') => vec![self.names.remove(at)],
-            _ => Vec::new(),
-        }
+        if name.contains('/') { self.leave(MOST_KEPT.saturating_sub(1)) } else { Vec::new() }
+    }
+
+    /// Leaves so many files of buckets, the newest; what must go.
+    fn leave(&mut self, most: usize) -> Vec<String> {
+        let of_buckets = self.names.iter().filter(|name| name.contains('/')).count();
+        let mut too_many = of_buckets.saturating_sub(most);
+        self.names
+            .extract_if(.., |name| {
+                let goes = too_many > 0 && name.contains('/');
+                too_many = too_many.saturating_sub(usize::from(goes));
+                goes
+            })
+            .collect()
     }
 }
 
@@ -119,6 +130,18 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let out = read(&file).map_err(|_| NOT_OURS)?;
         self.keep(name, manifest.build, file)?;
         Ok(out)
+    }
+
+    /// Erases the files of buckets but a few.
+    pub(super) fn drop_most_files(&mut self) -> Result<()> {
+        self.profile.tx(&mut self.rng, |t| {
+            let Some(mut kept) = t.get::<Kept>("")? else { return Ok(()) };
+            let gone = kept.leave(MOST_LEFT);
+            for name in &gone {
+                t.delete::<FileRecord>(name)?;
+            }
+            if gone.is_empty() { Ok(()) } else { t.put("", &kept) }
+        })
     }
 
     /// Keeps a file; those of other builds are erased, and of the buckets' the oldest beyond their number.

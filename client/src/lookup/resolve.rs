@@ -9,12 +9,12 @@ use std::ops::Range;
 use postern_credentials::directory::{Fingerprints, bucket_of, card_link};
 use postern_protocol::directory::Manifest;
 use postern_protocol::ids::PhoneNumber;
-use postern_protocol::lookup::MAX_LOOKUPS;
+use postern_protocol::lookup::{FULLY_COVERED, MAX_LOOKUPS, buckets_to_fetch};
 use postern_protocol::time::Clock;
 use rand::seq::SliceRandom;
 use rand_core::CryptoRng;
 
-use super::cover::{Cover, FULL, slots};
+use super::cover::Cover;
 use super::files::is_over;
 use super::known::LookedUp;
 use super::{Outcome, Progress, Step};
@@ -101,7 +101,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         for round in rounds {
             self.settle_round(&manifest, round, &mut counter).await?;
         }
-        Ok(())
+        if of > 0 { self.drop_most_files() } else { Ok(()) }
     }
 
     /// Of those that the build before had not, the delta says which this one has. One bucket at least is fetched: that somebody had
@@ -159,7 +159,8 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         names.sort_unstable();
         let mut cover = self.cover(manifest.bits, &[label.as_bytes(), names.join("\n").as_bytes()])?;
         let mut buckets: BTreeSet<u32> = candidates.iter().map(|open| bucket_of(&open.row.y, manifest.bits)).collect();
-        let many = if is_sure || numbers <= FULL { slots(numbers, candidates.len()) } else { numbers };
+        let many =
+            if is_sure || numbers <= FULLY_COVERED { buckets_to_fetch(numbers, candidates.len()) } else { numbers };
         cover.draw(many.saturating_sub(candidates.len()), &mut buckets);
         Ok(Round { candidates, missed, numbers, is_sure, buckets, cover })
     }
@@ -175,10 +176,10 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
                 _ => missed.push(open),
             }
         }
-        let mut pages: Vec<u32> = if is_sure || numbers <= FULL {
+        let mut pages: Vec<u32> = if is_sure || numbers <= FULLY_COVERED {
             buckets.into_iter().collect()
         } else {
-            let many = slots(numbers, hits.values().map(Vec::len).sum());
+            let many = buckets_to_fetch(numbers, hits.values().map(Vec::len).sum());
             let others = buckets.into_iter().filter(|bucket| !hits.contains_key(bucket));
             hits.keys().copied().chain(cover.order(others)).take(many.max(hits.len())).collect()
         };

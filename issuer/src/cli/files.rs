@@ -118,7 +118,7 @@ kind = "console"
 [lookup]
 # quota_first = 2000                  # numbers an account may look up in its first window …
 # quota_window = 50                   # … and in each later one
-# window_seconds = 86400              # not to be changed later: windows are counted from 1970 on
+# window_seconds = 86400              # cannot be changed later: windows are counted from 1970 on
 # grace_seconds = 3600                # how long after its window a look-up token is still taken
 # build_seconds = 86400               # how often the directory is built
 # keep_builds = 8                     # builds that are served

@@ -20,6 +20,8 @@ const INSERT_ISSUANCE: &str =
 
 const FENCE: &str = "select time_window from lookup_fence where id = 1";
 const RAISE_FENCE: &str = "update lookup_fence set time_window = $1 where id = 1 and time_window < $1";
+const PIN_WINDOWS: &str = "update lookup_fence set window_seconds = $1 where id = 1 and window_seconds is null";
+const ARE_WINDOWS: &str = "select id from lookup_fence where id = 1 and window_seconds = $1";
 const FIND_SPENT: &str = "select request_digest, oprf_epoch from lookup_spent where nullifier = $1";
 const SPEND: &str = "insert into lookup_spent (nullifier, time_window, request_digest, oprf_epoch)
     values ($1, $2, $3, $4) on conflict do nothing";
@@ -101,6 +103,12 @@ pub(crate) async fn is_fenced(tx: &mut Tx<'_>, window: u64) -> Result<bool, Stor
 /// Refuses windows up to this one from now on.
 pub(crate) async fn raise_fence(tx: &mut Tx<'_>, window: u64) -> Result<(), StoreError> {
     tx.execute(RAISE_FENCE, &[count(window)]).await.map(drop)
+}
+
+/// Whether windows are as long as ever; the first time they are, it is written down.
+pub(crate) async fn are_windows(tx: &mut Tx<'_>, window_seconds: u32) -> Result<bool, StoreError> {
+    tx.execute(PIN_WINDOWS, &[count(window_seconds.into())]).await?;
+    Ok(tx.fetch_optional(ARE_WINDOWS, &[count(window_seconds.into())]).await?.is_some())
 }
 
 /// The request that a token was spent in, and the epoch that it is evaluated with.
