@@ -20,11 +20,13 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         version: 1,
         name: "issuer: initial",
         sqlite: include_str!("../../migrations/issuer/sqlite/0001_initial.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0001_initial.sql"),
     },
     Migration {
         version: 2,
         name: "issuer: contact discovery",
         sqlite: include_str!("../../migrations/issuer/sqlite/0002_discovery.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0002_discovery.sql"),
     },
 ];
 
