@@ -40,6 +40,9 @@ pub enum StoreError {
     /// A statement failed and the transaction went on as if it had not; nothing was committed.
     #[error("a statement failed, and its transaction was given up")]
     GivenUp,
+    /// A statement for many rows has no group of arguments.
+    #[error("a statement for many rows has no place for one")]
+    Statement,
     /// A column does not hold what the row mapping expects.
     #[error("column {index} is not {expected}")]
     Column {
