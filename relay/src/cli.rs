@@ -181,6 +181,8 @@ fn template(config: &Config) -> String {
          # concurrent_requests = {}\n\
          # waiting_readers = {}\n\
          # waiting_readers_per_mailbox = {}\n\
+         # Messages that wait for one of two writers, each; more are told to come again.\n\
+         # queued_sends = {}\n\
          # How often a waiting reader looks for what other processes wrote, and how often a silent stream says a word.\n\
          # recheck_seconds = {}\n\
          # heartbeat_seconds = {}\n\
@@ -214,6 +216,7 @@ fn template(config: &Config) -> String {
         limits.concurrent_requests,
         limits.waiting_readers,
         limits.waiting_readers_per_mailbox,
+        limits.queued_sends,
         limits.recheck_seconds,
         limits.heartbeat_seconds,
         limits.housekeeping_seconds,

@@ -99,6 +99,8 @@ pub struct Limits {
     pub heartbeat_seconds: u64,
     /// How often retention is enforced, seconds.
     pub housekeeping_seconds: u64,
+    /// Messages that wait for their transaction at a time, for each of two writers; more are refused.
+    pub queued_sends: usize,
     /// How many struck nullifiers a mailbox has.
     pub strikes_per_mailbox: u64,
     /// How many revealed seeds a mailbox has.
@@ -122,6 +124,7 @@ impl Default for Limits {
             recheck_seconds: 1,
             heartbeat_seconds: 15,
             housekeeping_seconds: 60,
+            queued_sends: 4096,
             strikes_per_mailbox: 65_536,
             reveals_per_mailbox: 64,
         }
@@ -186,6 +189,7 @@ impl Config {
             (limits.issuer_timeout_seconds > 0, "`limits.issuer_timeout_seconds` must not be 0"),
             (limits.request_timeout_seconds > 0, "`limits.request_timeout_seconds` must not be 0"),
             (limits.concurrent_requests > 0, "`limits.concurrent_requests` must not be 0"),
+            (limits.queued_sends > 0, "`limits.queued_sends` must not be 0"),
             (
                 limits.ledger_grace_seconds >= longest_request,
                 "`limits.ledger_grace_seconds` must be twice the request timeout or more",

@@ -44,22 +44,16 @@ impl Many {
         let (start, end) = self.group().ok_or(WRONG)?;
         let (before, rest) = self.one.split_at_checked(start).ok_or(WRONG)?;
         let (group, after) = rest.split_at_checked(end.saturating_sub(start)).ok_or(WRONG)?;
-        let columns = group.matches('$').count();
+        let inside = group.get(1..group.len().saturating_sub(1)).ok_or(WRONG)?;
+        let columns = arguments(inside).max().ok_or(WRONG)?;
         let slot = self.texts.get(power).ok_or(WRONG)?;
         Ok(slot.get_or_init(|| {
-            let rows = 1_usize << power;
-            let argument = |n: usize| format!("${}", n.saturating_add(1));
-            let groups: Vec<String> = (0..rows)
-                .map(|row| {
-                    let first = row.saturating_mul(columns);
-                    let all: Vec<_> = (first..first.saturating_add(columns)).map(argument).collect();
-                    all.join(", ")
-                })
-                .collect();
-            match self.kind {
-                Kind::Rows => format!("{before}({}){after}", groups.join("), (")),
-                Kind::List => format!("{before}({}){after}", groups.join(", ")),
-            }
+            let rows = (0..1_usize << power).map(|row| numbered(inside, row.saturating_mul(columns)));
+            let between = match self.kind {
+                Kind::Rows => "), (",
+                Kind::List => ", ",
+            };
+            format!("{before}({}){after}", rows.collect::<Vec<_>>().join(between))
         }))
     }
 
@@ -69,6 +63,25 @@ impl Many {
         let length = self.one.get(start..)?.find(')')?;
         Some((start, start.saturating_add(length).saturating_add(1)))
     }
+}
+
+/// The numbers of the arguments in a text.
+fn arguments(text: &str) -> impl Iterator<Item = usize> {
+    text.split('$').skip(1).filter_map(|rest| {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest.get(..digits)?.parse().ok()
+    })
+}
+
+/// The text with its arguments counted from another number on.
+fn numbered(text: &str, from: usize) -> String {
+    let mut parts = text.split('$');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for (argument, part) in arguments(text).zip(parts) {
+        out.push_str(&format!("${}", argument.saturating_add(from)));
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    out
 }
 
 impl Tx<'_> {
@@ -108,6 +121,8 @@ mod tests {
             ROWS.text(1).unwrap(),
             "insert into t (a, b) values ($1, $2), ($3, $4) on conflict (a) do nothing returning a"
         );
+        static LITERAL: Many = Many::rows("insert into t values ($1, 'x', $2, $1)");
+        assert_eq!(LITERAL.text(1).unwrap(), "insert into t values ($1, 'x', $2, $1), ($3, 'x', $4, $3)");
         static LIST: Many = Many::list("select a from t where a in ($1)");
         assert_eq!(LIST.text(0).unwrap(), "select a from t where a in ($1)");
         assert_eq!(LIST.text(2).unwrap(), "select a from t where a in ($1, $2, $3, $4)");
