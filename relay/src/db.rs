@@ -4,6 +4,7 @@ pub(crate) mod card;
 pub(crate) mod exchange;
 pub(crate) mod keys;
 pub(crate) mod mailbox;
+pub(crate) mod prekeys;
 pub(crate) mod read;
 pub(crate) mod release;
 pub(crate) mod reply;
@@ -21,6 +22,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         name: "reply credentials",
         sqlite: include_str!("../../migrations/relay/sqlite/0002_reply_credentials.sql"),
     },
+    Migration { version: 3, name: "prekeys", sqlite: include_str!("../../migrations/relay/sqlite/0003_prekeys.sql") },
 ];
 
 /// The engine's integers are signed; every count and time of ours fits.
