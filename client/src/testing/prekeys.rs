@@ -17,10 +17,21 @@ pub(crate) struct Supply {
     pub(crate) unclaimed: VecDeque<SealedPrekey>,
     pub(crate) claimed: HashMap<PrekeyClaim, SealedPrekey>,
     last: Option<PrekeyUpload>,
+    /// As at a relay that knows no prekeys.
+    pub(crate) unknown: bool,
 }
 
 impl Supply {
-    pub(super) fn add(&mut self, asked: &Asked) -> Told {
+    pub(super) fn answer(&mut self, asked: &Asked) -> Told {
+        match asked.method.as_str() {
+            _ if self.unknown => Told::problem(ProblemKind::NotFound),
+            "PUT" => self.add(asked),
+            "POST" => self.claim(asked),
+            _ => self.look(),
+        }
+    }
+
+    fn add(&mut self, asked: &Asked) -> Told {
         let upload = PrekeyUpload::decode(&asked.body).unwrap();
         match &self.last {
             Some(last) if *last == upload => {}
@@ -34,12 +45,12 @@ impl Supply {
         self.look()
     }
 
-    pub(super) fn look(&self) -> Told {
+    fn look(&self) -> Told {
         let batch = self.last.as_ref().map_or(0, |last| last.batch);
         Told::json(200, &PrekeySupply { unclaimed: self.unclaimed.len() as u64, limit: LIMIT as u64, batch })
     }
 
-    pub(super) fn claim(&mut self, asked: &Asked) -> Told {
+    fn claim(&mut self, asked: &Asked) -> Told {
         let claim = PrekeyClaim::from_slice(&asked.body).unwrap();
         let known = self.claimed.get(&claim).copied();
         match known.or_else(|| self.unclaimed.pop_front()) {

@@ -84,8 +84,7 @@ impl Relay {
                 self.cards.insert(bearer(asked), asked.body.clone());
                 Told::bytes(204, Vec::new())
             }
-            ("PUT", OWN_PREKEYS_PATH) => self.prekeys.entry(bearer(asked)).or_default().add(asked),
-            ("GET", OWN_PREKEYS_PATH) => self.prekeys.entry(bearer(asked)).or_default().look(),
+            ("PUT" | "GET", OWN_PREKEYS_PATH) => self.prekeys.entry(bearer(asked)).or_default().answer(asked),
             ("PUT", REPLY_KEYS_PATH) => self.put_reply_keys(bearer(asked), &asked.json()),
             ("POST", STRIKES_PATH) => self.strike(bearer(asked), &asked.json()),
             ("POST", REVEALS_PATH) => {
@@ -107,7 +106,7 @@ impl Relay {
                 Some(card) => Told::bytes(200, card.clone()),
                 None => Told::problem(ProblemKind::CardUnknown),
             },
-            ("POST", "prekey") => self.prekeys.entry(mailbox).or_default().claim(asked),
+            ("POST", "prekey") => self.prekeys.entry(mailbox).or_default().answer(asked),
             ("POST", "messages") => self.send(mailbox, asked),
             _ => Told::problem(ProblemKind::NotFound),
         }
