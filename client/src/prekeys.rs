@@ -75,7 +75,10 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             return Ok(0);
         }
         let missing = usize::try_from(full.saturating_sub(supply.unclaimed)).unwrap_or(MAX_PREKEYS);
-        let (record, upload) = self.make_prekeys(account, supply.batch.saturating_add(1), missing)?;
+        // The largest number that every database holds.
+        let next = supply.batch.checked_add(1).filter(|next| i64::try_from(*next).is_ok());
+        let next = next.ok_or(Error::Misbehaved("it has counted more uploads of prekeys than there can be"))?;
+        let (record, upload) = self.make_prekeys(account, next, missing)?;
         self.upload_prekeys(account, record, upload).await
     }
 

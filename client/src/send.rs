@@ -237,7 +237,16 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             return Ok((known, None));
         }
         let (prekey, first_key) = self.claim_prekey(link).await?;
-        Ok((olm::begin(&self.profile, peer, card, prekey.as_ref(), now)?, Some(first_key)))
+        let Some(prekey) = prekey else {
+            return Ok((olm::begin(&self.profile, peer, card, None, now)?, Some(first_key)));
+        };
+        match olm::begin(&self.profile, peer, card, Some(&prekey), now) {
+            // They have signed something that is no sound key.
+            Err(Error::CardInvalid(_)) => {
+                Ok((olm::begin(&self.profile, peer, card, None, now)?, Some(FirstKey::NotTheirs)))
+            }
+            begun => Ok((begun?, Some(first_key))),
+        }
     }
 
     /// Encrypts and presents, in memory only.

@@ -140,6 +140,7 @@ async fn whatever_goes_wrong_with_a_claim_the_message_goes_by_the_fallback_key()
         ("after", FirstKey::Unavailable),
         ("junk", FirstKey::NotTheirs),
         ("carol's", FirstKey::NotTheirs),
+        ("unsound", FirstKey::NotTheirs),
     ] {
         let mut pair = Pair::new().await;
         let carol = pair.town.person("carol", "+41791234569").await;
@@ -149,6 +150,12 @@ async fn whatever_goes_wrong_with_a_claim_the_message_goes_by_the_fallback_key()
             "before" => pair.town.server.fail_next("/prekey", Fault::Before),
             "after" => pair.town.server.fail_next("/prekey", Fault::After),
             "junk" => pair.bobs_supply(|supply| supply.unclaimed[0].0[100] ^= 1),
+            "unsound" => {
+                // Signed by Bob himself, and of small order.
+                let (account, zero) = (pair.bob.account().unwrap(), DhPublicKey([0; 32]));
+                let sealed = seal_prekey(&mut pair.bob.rng, &account.identity, &account.mailbox, zero).unwrap();
+                pair.bobs_supply(|supply| supply.unclaimed[0] = sealed);
+            }
             _ => {
                 let other = carol_s(&pair, &carol);
                 pair.bobs_supply(|supply| supply.unclaimed[0] = other);
@@ -309,6 +316,13 @@ async fn a_relay_that_has_forgotten_an_upload_or_knows_a_later_one_gets_another(
     let (record, upload) = pair.bob.make_prekeys(&account, 1, 1).unwrap();
     let refused = pair.bob.upload_prekeys(&account, record, upload).await.unwrap_err();
     assert_eq!(refused.refusal(), Some(ProblemKind::PrekeyBatch));
+    pair.bobs_supply(|supply| {
+        let mad = PrekeyUpload { batch: i64::MAX as u64, prekeys: Vec::new() };
+        *supply = Supply { last: Some(mad), ..Supply::default() };
+    });
+    pair.town.clock.advance_seconds(DAY);
+    let report = pair.bob.sync().await.unwrap();
+    assert!(matches!(report.failures.as_slice(), [Error::Misbehaved(_)]), "{report:?}");
     pair.bobs_supply(|supply| *supply = Supply::default());
     pair.town.clock.advance_seconds(DAY);
     assert_eq!((pair.bob.sync().await.unwrap().prekeys, pair.left()), (100, 100));

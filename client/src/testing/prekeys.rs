@@ -16,7 +16,7 @@ pub(crate) const LIMIT: usize = 100;
 pub(crate) struct Supply {
     pub(crate) unclaimed: VecDeque<SealedPrekey>,
     pub(crate) claimed: HashMap<PrekeyClaim, SealedPrekey>,
-    last: Option<PrekeyUpload>,
+    pub(crate) last: Option<PrekeyUpload>,
     /// As at a relay that knows no prekeys.
     pub(crate) unknown: bool,
 }
