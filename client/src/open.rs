@@ -56,7 +56,7 @@ struct Junk {
     reason: String,
     text: Option<SecretText>,
     /// What opening it has begun with a one-time key: what else comes through that session must open, and the key goes.
-    begun: Option<Begun>,
+    begun: Option<Box<Begun>>,
 }
 
 /// A session that begins with a message, and the account without the key that it used.
@@ -274,10 +274,10 @@ impl Opener<'_> {
 }
 
 /// What a message has begun by a one-time key, with nobody at its other end yet.
-fn begun(decrypted: &Decrypted) -> Result<Option<Begun>> {
+fn begun(decrypted: &Decrypted) -> Result<Option<Box<Begun>>> {
     let Some(account) = decrypted.account.clone() else { return Ok(None) };
     let session = (decrypted.name.clone(), OlmSessionRecord::of(None, &decrypted.session)?);
-    Ok(Some(Begun { session, account }))
+    Ok(Some(Box::new(Begun { session, account })))
 }
 
 fn folder(standing: Standing) -> Folder {
