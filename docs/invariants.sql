@@ -60,6 +60,20 @@ select count(*) from (
     union all select mailbox from relay.reply_strikes union all select mailbox from relay.reply_reveals) r
 where not exists (select 1 from relay.mailboxes b where b.mailbox = r.mailbox);
 
+-- name: no prekey is there twice: none was handed out and is still to be, and none went to two claims
+select count(*) - count(distinct p.sealed) from (
+    select sealed from relay.prekeys union all select sealed from relay.prekey_claims) p;
+
+-- name: no prekey is of a later batch than its mailbox's last
+select count(*) from relay.prekeys p
+where p.batch > coalesce((select s.batch from relay.prekey_supplies s where s.mailbox = p.mailbox), 0);
+
+-- name: prekeys are of open mailboxes
+select count(*) from (
+    select mailbox from relay.prekey_supplies union all select mailbox from relay.prekeys
+    union all select mailbox from relay.prekey_claims) p
+where not exists (select 1 from relay.mailboxes b where b.mailbox = p.mailbox);
+
 -- name: no message was queued for a token that was exchanged unspent
 select count(*) from relay.messages m join relay.ledger l on l.nullifier = m.message where l.mailbox is null;
 

@@ -21,7 +21,7 @@ use crate::reply::GroupRecord;
 use crate::secret::SecretBytes;
 
 /// Sealing key and fallback key are replaced after so long, seconds (design §6).
-const ROTATE_AFTER: u64 = 7 * 24 * 3600;
+pub(crate) const ROTATE_AFTER: u64 = 7 * 24 * 3600;
 /// A card at hand is good for writing without asking for a newer one up to this age, seconds. The owner keeps its key at least
 /// this much longer than the relay keeps messages.
 const CARD_GOOD_FOR: u64 = 7 * 24 * 3600;

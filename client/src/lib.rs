@@ -10,6 +10,7 @@
 //! | `register` | number, code, account, mailbox; resumable at every step |
 //! | `login` | session, signed calls, JWTs |
 //! | `card` | own card and its keys, other people's cards |
+//! | `prekeys` | one-time prekeys: the own supply, a claim of somebody else's |
 //! | `tokens`, `directory`, `exchange` | the signature screen; the issuer's keys; how tokens come back |
 //! | `send` | writing: as a reply, or for a token |
 //! | `reply` | reply credentials: handed over, held, traced, struck |
@@ -40,6 +41,7 @@ mod olm;
 mod open;
 pub mod outbox;
 pub mod payload;
+pub mod prekeys;
 pub mod profile;
 pub mod read;
 pub mod register;

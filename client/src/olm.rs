@@ -4,6 +4,7 @@
 use postern_credentials::identity::IdentityKey;
 use postern_protocol::card::Card;
 use postern_protocol::ids::{DhPublicKey, SigningPublicKey};
+use postern_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use vodozemac::Curve25519PublicKey;
@@ -17,6 +18,10 @@ use crate::names::hex;
 use crate::payload::SessionHint;
 use crate::profile::{Profile, Record};
 use crate::secret::SecretText;
+
+/// A one-time key that was claimed is good for first messages for so long, seconds. Its owner keeps it at least as much longer as the relay
+/// keeps messages.
+const ONE_TIME_GOOD_FOR: u64 = 7 * 24 * 3600;
 
 const BAD_PICKLE: Error = Error::ProfileDamaged("an Olm session");
 
@@ -44,9 +49,12 @@ impl OlmAccountRecord {
 /// A session's row; its key is [`name`] of its hint.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct OlmSessionRecord {
-    /// The certified identity key at the other end.
-    pub(crate) peer: SigningPublicKey,
+    /// The certified identity key at the other end; `None` until somebody who is certified has written through it.
+    pub(crate) peer: Option<SigningPublicKey>,
     pickle: SecretText,
+    /// When the one-time key that it began with was claimed, Unix seconds; `None` if they began it, or a fallback key did.
+    #[serde(default)]
+    one_time_since: Option<u64>,
     /// When it was last of use, Unix milliseconds.
     pub(crate) last_used: u64,
     /// When something last came through it, Unix milliseconds; 0 if nothing has.
@@ -58,8 +66,9 @@ impl Record for OlmSessionRecord {
 }
 
 impl OlmSessionRecord {
-    pub(crate) fn of(peer: SigningPublicKey, session: &Session) -> Result<Self> {
-        Ok(Self { peer, pickle: pickled(&session.pickle())?, last_used: 0, last_received: 0 })
+    pub(crate) fn of(peer: Option<SigningPublicKey>, session: &Session) -> Result<Self> {
+        let pickle = pickled(&session.pickle())?;
+        Ok(Self { peer, pickle, one_time_since: None, last_used: 0, last_received: 0 })
     }
 
     pub(crate) fn session(&self) -> Result<Session> {
@@ -88,42 +97,69 @@ pub(crate) fn hint(session_id: &str) -> SessionHint {
     SessionHint(digest.first_chunk().copied().unwrap_or_default())
 }
 
-/// The session to write to this peer through: the one that something came through last, or a new one to their card, which has been
-/// checked. A session that nothing came through is given up when their fallback key has changed since: they may have erased it.
-pub(crate) fn session_for(
+/// The session to write to this peer through: the one that something came through last. One that nothing came through is given up when
+/// they may have erased the key that it began with: a fallback key that is no more in their card, which has been checked, or a one-time
+/// key that was claimed long ago.
+pub(crate) fn session_with(
     profile: &Profile,
     peer: &SigningPublicKey,
     card: &Card,
-) -> Result<(OlmSessionRecord, Session)> {
+    now: Timestamp,
+) -> Result<Option<(OlmSessionRecord, Session)>> {
     let all = profile.list::<OlmSessionRecord>()?;
-    let theirs = all.into_iter().map(|(_, record)| record).filter(|record| record.peer == *peer);
-    if let Some(record) = theirs.max_by_key(|record| (record.last_received, record.last_used)) {
-        let session = record.session()?;
-        let current = session.session_keys().one_time_key.to_bytes() == card.olm_fallback.0;
-        if session.has_received_message() || current {
-            return Ok((record, session));
-        }
-    }
-    let session = outbound(profile, card)?;
-    Ok((OlmSessionRecord::of(*peer, &session)?, session))
+    let theirs = all.into_iter().map(|(_, record)| record).filter(|record| record.peer.as_ref() == Some(peer));
+    let Some(record) = theirs.max_by_key(|record| (record.last_received, record.last_used)) else { return Ok(None) };
+    let session = record.session()?;
+    let current = match record.one_time_since {
+        Some(since) => since.saturating_add(ONE_TIME_GOOD_FOR) > now.seconds(),
+        None => session.session_keys().one_time_key.to_bytes() == card.olm_fallback.0,
+    };
+    Ok((session.has_received_message() || current).then_some((record, session)))
 }
 
-fn outbound(profile: &Profile, card: &Card) -> Result<Session> {
+/// A new session with this peer, to a one-time key that was claimed just now, or else to the fallback key in their card.
+pub(crate) fn begin(
+    profile: &Profile,
+    peer: &SigningPublicKey,
+    card: &Card,
+    one_time: Option<&DhPublicKey>,
+    now: Timestamp,
+) -> Result<(OlmSessionRecord, Session)> {
     let account = own_account(profile)?;
     let identity = Curve25519PublicKey::from_bytes(card.olm_identity.0);
-    let fallback = Curve25519PublicKey::from_bytes(card.olm_fallback.0);
-    account
-        .create_outbound_session(SessionConfig::version_1(), identity, fallback)
-        .map_err(|_| Error::CardInvalid("its Olm keys are not sound".to_owned()))
+    let key = Curve25519PublicKey::from_bytes(one_time.unwrap_or(&card.olm_fallback).0);
+    let session = account
+        .create_outbound_session(SessionConfig::version_1(), identity, key)
+        .map_err(|_| Error::CardInvalid("its Olm keys are not sound".to_owned()))?;
+    let record = OlmSessionRecord::of(Some(*peer), &session)?;
+    Ok((OlmSessionRecord { one_time_since: one_time.map(|_| now.seconds()), ..record }, session))
+}
+
+/// A session that somebody has begun with us.
+pub(crate) struct Inbound {
+    pub(crate) session: Session,
+    pub(crate) plain: Zeroizing<Vec<u8>>,
+    /// The account without the one-time key that this used; `None` if it was a fallback key, which stays.
+    pub(crate) account: Option<OlmAccountRecord>,
 }
 
 /// A new session from a pre-key message; `None` if it is not for our keys or does not decrypt.
-pub(crate) fn inbound(profile: &Profile, message: &PreKeyMessage) -> Result<Option<(Session, Zeroizing<Vec<u8>>)>> {
+pub(crate) fn inbound(profile: &Profile, message: &PreKeyMessage) -> Result<Option<Inbound>> {
     let mut account = own_account(profile)?;
+    let before = account.stored_one_time_key_count();
     let config = SessionConfig::version_1();
-    // Fallback keys stay when they are used, so the account need not be written back.
-    let made = account.create_inbound_session(config, message.identity_key(), message).ok();
-    Ok(made.map(|InboundCreationResult { session, plaintext }| (session, Zeroizing::new(plaintext))))
+    let Ok(made) = account.create_inbound_session(config, message.identity_key(), message) else { return Ok(None) };
+    let InboundCreationResult { session, plaintext } = made;
+    let used = account.stored_one_time_key_count() < before;
+    let account = used.then(|| OlmAccountRecord::of(&account)).transpose()?;
+    Ok(Some(Inbound { session, plain: Zeroizing::new(plaintext), account }))
+}
+
+/// Makes one-time keys, to be published at once, and says which.
+pub(crate) fn new_one_time_keys(account: &mut Account, n: usize) -> Vec<DhPublicKey> {
+    let made = account.generate_one_time_keys(n).created;
+    account.mark_keys_as_published();
+    made.into_iter().map(|key| DhPublicKey(key.to_bytes())).collect()
 }
 
 /// The identity key that a pre-key message was made with.

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::client::Account;
 use crate::contact::{ContactRecord, Standing};
 use crate::error::{Error, Result};
-use crate::olm::{self, OlmSessionRecord};
+use crate::olm::{self, Inbound, OlmAccountRecord, OlmSessionRecord};
 use crate::payload::{Held, Inner, Kind, Payload};
 use crate::profile::Profile;
 use crate::read::{Folder, MessageRecord};
@@ -32,6 +32,8 @@ pub(crate) struct Opened {
     /// `None`: not to be shown.
     pub(crate) message: Option<MessageRecord>,
     pub(crate) session: Option<(String, OlmSessionRecord)>,
+    /// Without the one-time key that the message was made with.
+    pub(crate) account: Option<OlmAccountRecord>,
     pub(crate) contact: Option<(SigningPublicKey, ContactRecord)>,
     /// What it says besides its text, once its sender is certain.
     pub(crate) said: Option<Said>,
@@ -53,6 +55,14 @@ pub(crate) struct Said {
 struct Junk {
     reason: String,
     text: Option<SecretText>,
+    /// What opening it has begun with a one-time key: what else comes through that session must open, and the key goes.
+    begun: Option<Box<Begun>>,
+}
+
+/// A session that begins with a message, and the account without the key that it used.
+struct Begun {
+    session: (String, OlmSessionRecord),
+    account: OlmAccountRecord,
 }
 
 /// Either the message's fault or ours.
@@ -68,7 +78,7 @@ impl From<Error> for Bad {
 }
 
 fn junk(reason: &str) -> Bad {
-    Bad::Junk(Junk { reason: reason.to_owned(), text: None })
+    Bad::Junk(Junk { reason: reason.to_owned(), text: None, begun: None })
 }
 
 /// Everything that opening needs.
@@ -85,6 +95,7 @@ struct Decrypted {
     record: Option<OlmSessionRecord>,
     session: vodozemac::olm::Session,
     plain: Zeroizing<Vec<u8>>,
+    account: Option<OlmAccountRecord>,
 }
 
 impl Opener<'_> {
@@ -96,7 +107,8 @@ impl Opener<'_> {
             Err(Bad::Junk(junk)) => {
                 let mut message = MessageRecord::junk(queued, self.now, junk.reason);
                 message.text = junk.text;
-                Ok(Opened { message: Some(message), session: None, contact: None, said: None })
+                let (session, account) = junk.begun.map(|begun| (begun.session, begun.account)).unzip();
+                Ok(Opened { message: Some(message), session, account, contact: None, said: None })
             }
         }
     }
@@ -104,6 +116,16 @@ impl Opener<'_> {
     fn try_open(&self, queued: &QueuedMessage) -> std::result::Result<Opened, Bad> {
         let inner = self.unseal(queued)?;
         let decrypted = self.decrypt(&inner)?;
+        self.read(queued, &inner, &decrypted).map_err(|bad| match bad {
+            Bad::Junk(junk) => match begun(&decrypted) {
+                Ok(begun) => Bad::Junk(Junk { begun, ..junk }),
+                Err(error) => Bad::Failed(error),
+            },
+            failed @ Bad::Failed(_) => failed,
+        })
+    }
+
+    fn read(&self, queued: &QueuedMessage, inner: &Inner, decrypted: &Decrypted) -> std::result::Result<Opened, Bad> {
         let payload = Payload::decode(&decrypted.plain).map_err(|_| junk("what is in it cannot be read"))?;
         let text = payload.text.clone();
         // From here on there is a text to show beside the reason.
@@ -111,11 +133,12 @@ impl Opener<'_> {
             Bad::Junk(junk) => Bad::Junk(Junk { text: Some(text), ..junk }),
             failed @ Bad::Failed(_) => failed,
         };
-        let (peer, contact) = self.sender(&inner, &decrypted, &payload).map_err(with_text)?;
-        let session = Some((decrypted.name.clone(), self.advanced(&decrypted, peer)?));
+        let (peer, contact) = self.sender(inner, decrypted, &payload).map_err(with_text)?;
+        let session = Some((decrypted.name.clone(), self.advanced(decrypted, peer)?));
+        let account = decrypted.account.clone();
         if payload.kind == Kind::Hello && self.profile.get::<ContactRecord>(&peer.to_string())?.is_none() {
             // A stranger has to write something to be taken note of.
-            return Ok(Opened { message: None, session, contact: None, said: None });
+            return Ok(Opened { message: None, session, account, contact: None, said: None });
         }
         let message = match (payload.kind, contact.standing) {
             (Kind::Hello, _) | (_, Standing::Blocked) => None,
@@ -130,7 +153,7 @@ impl Opener<'_> {
             held: payload.held,
             handover: payload.handover,
         };
-        Ok(Opened { message, session, contact: Some((peer, contact)), said: Some(said) })
+        Ok(Opened { message, session, account, contact: Some((peer, contact)), said: Some(said) })
     }
 
     fn message(
@@ -156,8 +179,9 @@ impl Opener<'_> {
     fn advanced(&self, decrypted: &Decrypted, peer: SigningPublicKey) -> Result<OlmSessionRecord> {
         let mut record = match &decrypted.record {
             Some(record) => record.clone(),
-            None => OlmSessionRecord::of(peer, &decrypted.session)?,
+            None => OlmSessionRecord::of(None, &decrypted.session)?,
         };
+        record.peer = Some(peer);
         record.update(&decrypted.session)?;
         record.last_received = self.now.0;
         Ok(record)
@@ -176,15 +200,16 @@ impl Opener<'_> {
         if let Some(record) = self.profile.get::<OlmSessionRecord>(&name)? {
             let mut session = record.session()?;
             let plain = session.decrypt(&inner.message).map_err(|_| junk("it does not decrypt, or came before"))?;
-            return Ok(Decrypted { name, record: Some(record), session, plain: Zeroizing::new(plain) });
+            let plain = Zeroizing::new(plain);
+            return Ok(Decrypted { name, record: Some(record), session, plain, account: None });
         }
         let OlmMessage::PreKey(message) = &inner.message else {
             return Err(junk("it belongs to a conversation that this profile does not know"));
         };
         let made = olm::inbound(self.profile, message)?;
-        let (session, plain) = made.ok_or_else(|| junk("it is not for the keys of this profile"))?;
+        let Inbound { session, plain, account } = made.ok_or_else(|| junk("it is not for the keys of this profile"))?;
         let name = olm::name(olm::hint(&session.session_id()));
-        Ok(Decrypted { name, record: None, session, plain })
+        Ok(Decrypted { name, record: None, session, plain, account })
     }
 
     /// Who wrote it: whom the card's certificate names, or whose the session is.
@@ -197,7 +222,7 @@ impl Opener<'_> {
         if payload.to != self.account.identity.public() {
             return Err(junk("it was meant for somebody else"));
         }
-        let known_peer = decrypted.record.as_ref().map(|record| record.peer);
+        let known_peer = decrypted.record.as_ref().and_then(|record| record.peer);
         match (&payload.card, known_peer) {
             (Some(card), peer) => self.sender_by_card(inner, card, peer),
             (None, Some(peer)) => {
@@ -246,6 +271,13 @@ impl Opener<'_> {
         Ok(changed
             .then(|| "this number has a new identity: ask over another way whether it is still the same person".into()))
     }
+}
+
+/// What a message has begun by a one-time key, with nobody at its other end yet.
+fn begun(decrypted: &Decrypted) -> Result<Option<Box<Begun>>> {
+    let Some(account) = decrypted.account.clone() else { return Ok(None) };
+    let session = (decrypted.name.clone(), OlmSessionRecord::of(None, &decrypted.session)?);
+    Ok(Some(Box::new(Begun { session, account })))
 }
 
 fn folder(standing: Standing) -> Folder {

@@ -244,6 +244,9 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             if let Some((session, record)) = &opened.session {
                 t.put(session, record)?;
             }
+            if let Some(account) = &opened.account {
+                t.put("", account)?;
+            }
             if let Some((peer, contact)) = &opened.contact {
                 t.put(&peer.to_string(), contact)?;
             }

@@ -1,6 +1,7 @@
 //! Writing: by a reply credential if the recipient has handed one over, else for a token; no name on it either way.
 //!
-//! 1. What pays is chosen (`pay`); the recipient's card is fetched anonymously and checked against the link (`card`).
+//! 1. What pays is chosen (`pay`); the recipient's card is fetched anonymously and checked against the link (`card`); for a
+//!    new Olm session a one-time prekey is claimed, anonymously (`prekeys`).
 //! 2. The text goes into an Olm message, that into an envelope sealed to the card's key (`payload`, `olm`), with reply credentials for the
 //!    recipient beside it as far as they have none (`reply`).
 //! 3. The exact envelope, and the token or the slot that it takes, are on disk before anything is sent.
@@ -22,6 +23,7 @@ use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
+use vodozemac::olm::Session;
 use zeroize::Zeroizing;
 
 pub(crate) use self::pay::Means;
@@ -32,6 +34,7 @@ use crate::contact::{ContactRecord, Standing};
 use crate::error::{Error, Result};
 use crate::olm::{self, OlmSessionRecord};
 use crate::payload::{Inner, Kind, MAX_TEXT, Payload};
+use crate::prekeys::FirstKey;
 use crate::profile::Record;
 use crate::reply::{HeldRecord, HelloJob, IssuedRecord};
 use crate::secret::SecretText;
@@ -130,15 +133,18 @@ pub struct Sent {
     pub tokens_left: usize,
     /// What it was paid with.
     pub paid: Paid,
+    /// What it was made with, if it is the first of an Olm session.
+    pub first_key: Option<FirstKey>,
 }
 
 impl fmt::Debug for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { delivery, tokens_left, paid, .. } = self;
+        let Self { delivery, tokens_left, paid, first_key, .. } = self;
         f.debug_struct("Sent")
             .field("delivery", delivery)
             .field("tokens_left", tokens_left)
             .field("paid", paid)
+            .field("first_key", first_key)
             .finish_non_exhaustive()
     }
 }
@@ -239,11 +245,35 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         };
         contact.standing = Standing::Contact;
         contact.refresh(&card)?;
-        let draft = self.draft(link, &card, contact, means, text)?;
+        let (session, first_key) = self.session_for(link, &card).await?;
+        let draft = self.draft(link, &card, contact, means, text, session)?;
         let (id, paid, phone) = (draft.id.clone(), draft.paid, subject.phone.as_str().to_owned());
         self.store_draft(draft)?;
         let (id, delivery) = self.deliver(&id).await?;
-        Ok(Sent { id, phone, delivery, tokens_left: self.tokens()?.left, paid })
+        Ok(Sent { id, phone, delivery, tokens_left: self.tokens()?.left, paid, first_key })
+    }
+
+    /// The Olm session to write through. A new one takes a one-time prekey of theirs, or the fallback key of their card.
+    async fn session_for(
+        &mut self,
+        link: &CardLink,
+        card: &Card,
+    ) -> Result<((OlmSessionRecord, Session), Option<FirstKey>)> {
+        let (peer, now) = (&link.identity, self.now());
+        if let Some(known) = olm::session_with(&self.profile, peer, card, now)? {
+            return Ok((known, None));
+        }
+        let (prekey, first_key) = self.claim_prekey(link).await?;
+        let Some(prekey) = prekey else {
+            return Ok((olm::begin(&self.profile, peer, card, None, now)?, Some(first_key)));
+        };
+        match olm::begin(&self.profile, peer, card, Some(&prekey), now) {
+            // They have signed something that is no sound key.
+            Err(Error::CardInvalid(_)) => {
+                Ok((olm::begin(&self.profile, peer, card, None, now)?, Some(FirstKey::NotTheirs)))
+            }
+            begun => Ok((begun?, Some(first_key))),
+        }
     }
 
     /// Encrypts and presents, in memory only.
@@ -254,8 +284,9 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         contact: ContactRecord,
         means: Means,
         text: Option<&str>,
+        session: (OlmSessionRecord, Session),
     ) -> Result<Draft> {
-        let sealed = self.seal(link, card, &means, text)?;
+        let sealed = self.seal(link, card, &means, text, session)?;
         let mut outgoing = Outgoing {
             to: link.identity,
             phone: contact.phone.as_str().to_owned(),
@@ -282,9 +313,15 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         Ok(Draft { id, outgoing, session: sealed.session, contact, token, held, issued: sealed.issued, paid })
     }
 
-    fn seal(&mut self, link: &CardLink, card: &Card, means: &Means, text: Option<&str>) -> Result<Sealed> {
+    fn seal(
+        &mut self,
+        link: &CardLink,
+        card: &Card,
+        means: &Means,
+        text: Option<&str>,
+        (mut record, mut session): (OlmSessionRecord, Session),
+    ) -> Result<Sealed> {
         let now = self.now();
-        let (mut record, mut session) = olm::session_for(&self.profile, &link.identity, card)?;
         // Until something came back they may not know us yet: every pre-key message says who we are.
         let is_answered = session.has_received_message();
         let own_card = if is_answered { None } else { Some(self.own_card()?) };

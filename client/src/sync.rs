@@ -1,5 +1,5 @@
 //! Everything that waits for its time: unconfirmed messages, hellos, verdicts, questions after tokens, new mail, new keys, strikes,
-//! look-up tokens.
+//! one-time prekeys, look-up tokens.
 //! `postern inbox` and `postern sync` run it; `postern sync --watch` runs it until stopped.
 //!
 //! One round uses both channels within seconds, so servers that compare their clocks can guess who asked for a token. `--watch` is the
@@ -47,6 +47,8 @@ pub struct SyncReport {
     pub hellos: usize,
     /// People about whom the relay was told what to refuse, or to take again.
     pub strikes: usize,
+    /// One-time prekeys that the relay was given.
+    pub prekeys: usize,
     /// Look-up tokens that were added to the stock.
     pub lookup_tokens: usize,
     /// What failed.
@@ -78,6 +80,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
                     Err(error) => report.note(error)?,
                 }
                 self.tend_replies(&mut report).await?;
+                // The relay counts what is left; what was used has just been read.
+                match self.refill_prekeys(&account).await {
+                    Ok(given) => report.prekeys = given,
+                    Err(error) => report.note(error)?,
+                }
             }
             Err(error) => report.note(error)?,
         }

@@ -5,7 +5,7 @@
 //!
 //! Start with the module of the thing you look for; each says who plays which role and what nobody can learn:
 //! [`blind_token`] (the stamps), [`phone_code`] and [`certificate`] (registration), [`login_chain`], [`session`] and [`jwt`]
-//! (login), [`relay_call`] (relay ↔ issuer), [`envelope`], [`card`] and [`reply_credential`] (messages). [`secrets`],
+//! (login), [`relay_call`] (relay ↔ issuer), [`envelope`], [`card`], [`prekey`] and [`reply_credential`] (messages). [`secrets`],
 //! [`seal`] and [`identity`] carry the rest.
 //! Contact discovery is [`lookup_token`] (what pays), [`oprf`] (the number, blinded), [`directory`] and [`key_log`].
 //!
@@ -26,6 +26,7 @@ pub mod login_chain;
 pub mod lookup_token;
 pub mod oprf;
 pub mod phone_code;
+pub mod prekey;
 pub mod relay_call;
 pub mod reply_credential;
 pub mod seal;

@@ -242,6 +242,14 @@ public_bytes!(
     OprfProof, 64
 );
 public_bytes!(
+    /// A one-time prekey, signed and sealed, 138 bytes: see [`crate::prekeys::Prekey`].
+    SealedPrekey, 138
+);
+public_bytes!(
+    /// What a claim of a prekey is known by, 32 random bytes: the identical claim gets the identical prekey.
+    PrekeyClaim, 32
+);
+public_bytes!(
     /// A look-up token, encoded, 162 bytes: see [`crate::lookup::LookupToken`].
     LookupTokenBytes, 162
 );

@@ -17,6 +17,7 @@ pub mod internal;
 pub mod log;
 pub mod login;
 pub mod lookup;
+pub mod prekeys;
 pub mod problem;
 pub mod register;
 pub mod release;

@@ -108,6 +108,8 @@ kinds! {
     EnvelopeSize = "envelope-size", 400, "An envelope has one of the published sizes.";
     /// No card has been published for this mailbox.
     CardUnknown = "card-unknown", 404, "There is no card for this mailbox.";
+    /// This batch of prekeys, or a later one, is there already, and this is another upload.
+    PrekeyBatch = "prekey-batch", 409, "This batch of prekeys was uploaded before.";
     /// The message was marked as spam, which is for ever.
     BurntForEver = "burnt", 409, "This message was reported as spam before.";
     /// The recipient has not released the token (yet, or ever: one answer for both).

@@ -53,6 +53,12 @@ pub struct RelayInfo {
     pub quota_bytes: u64,
     /// How it counts time for replies.
     pub replies: ReplyPolicy,
+    /// How many one-time prekeys it keeps for a mailbox; 0: it has no place for them.
+    #[serde(default)]
+    pub prekeys_per_mailbox: u64,
+    /// How long an identical claim of a prekey gets the identical answer, seconds.
+    #[serde(default)]
+    pub prekey_claim_seconds: u64,
     /// Version of the server program.
     pub version: String,
 }

@@ -16,6 +16,7 @@ use postern_credentials::secrets::RootSecret;
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
+use postern_protocol::prekeys::OWN_PREKEYS_PATH;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
 use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH};
@@ -169,6 +170,8 @@ impl App {
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/messages"), post(http::send::send))
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/card"), get(http::card::fetch))
             .route(OWN_CARD_PATH, put(http::card::publish))
+            .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/prekey"), post(http::prekeys::claim))
+            .route(OWN_PREKEYS_PATH, get(http::prekeys::look).put(http::prekeys::add))
             .route(REPLY_KEYS_PATH, put(http::reply::keys))
             .route(STRIKES_PATH, post(http::reply::strikes))
             .route(REVEALS_PATH, post(http::reply::reveal))

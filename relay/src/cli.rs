@@ -190,7 +190,10 @@ fn template(config: &Config) -> String {
          # housekeeping_seconds = {}\n\
          # How many struck nullifiers and revealed seeds a mailbox has.\n\
          # strikes_per_mailbox = {}\n\
-         # reveals_per_mailbox = {}\n\n\
+         # reveals_per_mailbox = {}\n\
+         # How many unclaimed one-time prekeys a mailbox has, and how long the identical claim gets the identical answer.\n\
+         # prekeys_per_mailbox = {}\n\
+         # prekey_claim_seconds = {}\n\n\
          # How time is counted for replies: a contact has so many an epoch, a credential is good for a period, and the previous epoch\n\
          # is still taken in the grace. Credentials name epochs by number: these cannot change while any are out, or all are refused.\n\
          [replies]\n\
@@ -222,6 +225,8 @@ fn template(config: &Config) -> String {
         limits.housekeeping_seconds,
         limits.strikes_per_mailbox,
         limits.reveals_per_mailbox,
+        limits.prekeys_per_mailbox,
+        limits.prekey_claim_seconds,
         replies.epoch_seconds,
         replies.period_seconds,
         replies.grace_seconds,

@@ -105,6 +105,10 @@ pub struct Limits {
     pub strikes_per_mailbox: u64,
     /// How many revealed seeds a mailbox has.
     pub reveals_per_mailbox: u64,
+    /// How many one-time prekeys that nobody has claimed a mailbox has.
+    pub prekeys_per_mailbox: u64,
+    /// How long the identical claim of a prekey gets the identical answer, seconds; a little longer, to the whole hour.
+    pub prekey_claim_seconds: u64,
 }
 
 impl Default for Limits {
@@ -127,6 +131,8 @@ impl Default for Limits {
             queued_sends: 4096,
             strikes_per_mailbox: 65_536,
             reveals_per_mailbox: 64,
+            prekeys_per_mailbox: 100,
+            prekey_claim_seconds: 86_400,
         }
     }
 }
@@ -187,6 +193,7 @@ impl Config {
             (limits.heartbeat_seconds > 0, "`limits.heartbeat_seconds` must not be 0"),
             (limits.housekeeping_seconds > 0, "`limits.housekeeping_seconds` must not be 0"),
             (limits.issuer_timeout_seconds > 0, "`limits.issuer_timeout_seconds` must not be 0"),
+            (limits.prekey_claim_seconds > 0, "`limits.prekey_claim_seconds` must not be 0"),
             (limits.request_timeout_seconds > 0, "`limits.request_timeout_seconds` must not be 0"),
             (limits.concurrent_requests > 0, "`limits.concurrent_requests` must not be 0"),
             (limits.queued_sends > 0, "`limits.queued_sends` must not be 0"),

@@ -4,6 +4,7 @@ pub(crate) mod card;
 pub(crate) mod exchange;
 pub(crate) mod keys;
 pub(crate) mod mailbox;
+pub(crate) mod prekeys;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod release;
@@ -27,6 +28,12 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         name: "reply credentials",
         sqlite: include_str!("../../migrations/relay/sqlite/0002_reply_credentials.sql"),
         postgres: include_str!("../../migrations/relay/postgres/0002_reply_credentials.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "prekeys",
+        sqlite: include_str!("../../migrations/relay/sqlite/0003_prekeys.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0003_prekeys.sql"),
     },
 ];
 

@@ -6,6 +6,7 @@ pub(crate) mod card;
 pub(crate) mod exchange;
 pub(crate) mod guard;
 pub(crate) mod mailbox;
+pub(crate) mod prekeys;
 pub(crate) mod problem;
 pub(crate) mod read;
 pub(crate) mod release;

@@ -6,6 +6,7 @@ pub(crate) mod exchange;
 pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod mailbox;
+pub(crate) mod prekeys;
 pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod release;

@@ -1,7 +1,8 @@
 //! The world of the tests: an issuer and a relay as real processes on real sockets and SQLite files, and actors who use or attack them.
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
-//! misbehave at any point ([`actor::Actor`], with [`replies`] and [`lookups`]), a look at all that is on disk ([`tables`]), and the checker
+//! misbehave at any point ([`actor::Actor`], with [`replies`], [`prekeys`] and [`lookups`]), a look at all that is on disk
+//! ([`tables`]), and the checker
 //! of docs/invariants.sql ([`invariants`]). **May call** everything.
 
 pub mod actor;
@@ -9,6 +10,7 @@ pub mod http;
 pub mod invariants;
 pub mod lookups;
 pub mod person;
+pub mod prekeys;
 pub mod replies;
 pub mod requests;
 pub mod socks;

@@ -13,6 +13,7 @@ use postern_protocol::login::{
     SessionCall,
 };
 use postern_protocol::lookup::{ALLOWANCE_PATH, AMORTIZED_REQUEST_MEDIA_TYPE, LOOKUP_PATH};
+use postern_protocol::prekeys::{OWN_PREKEYS_PATH, claim_path};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CODE_PATH, CodeRequest, CodeResponse, REGISTRATION_PATH};
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, MessageList, RELEASE_PATH, SPAM_PATH};
@@ -194,8 +195,19 @@ async fn of_the_relay(alice: &mut Actor) -> Vec<Request> {
     for path in [ACK_PATH, RELEASE_PATH, DECLINE_PATH, SPAM_PATH] {
         all.push(Request::json("POST", alice.relay(path), &list).authorized(&jwt));
     }
+    all.extend(about_prekeys(alice, &jwt));
     all.extend(about_replies(alice, &jwt).await);
     all
+}
+
+/// An upload, first, so that there is something to claim.
+fn about_prekeys(alice: &mut Actor, jwt: &str) -> [Request; 2] {
+    let (upload, claim, octets) = (alice.draw_prekeys(1, 2), alice.draw_claim(), "application/octet-stream");
+    let (own, of_alice) = (alice.relay(OWN_PREKEYS_PATH), alice.relay(&claim_path(&alice.mailbox())));
+    [
+        Request::new("PUT", own, octets, upload.encode()).authorized(jwt),
+        Request::new("POST", of_alice, octets, claim.0.to_vec()),
+    ]
 }
 
 /// A contact's reply, first, for what follows may take the contact's right away when it is damaged; then what the owner declares,

@@ -45,6 +45,11 @@ impl Rest {
         assert_eq!(reply.status, 200);
         world.issuer.command(&["build-directory"]);
         replies(&mut alice, &mut bob).await;
+        let prekeys = bob.draw_prekeys(1, 3);
+        assert_eq!(bob.upload_prekeys(&prekeys).await.status, 200);
+        for claim in [alice.draw_claim(), alice.draw_claim()] {
+            assert!(alice.claim_prekey(&bob.mailbox(), &claim).await.is_some());
+        }
         invariants::assert_hold(&world);
         world.issuer.kill();
         world.relay.kill();
@@ -120,15 +125,15 @@ async fn each_planted_violation_is_found_by_its_name() {
         ),
         (relay, "update mailboxes set queued_messages = 7", "the quota counters"),
     ];
-    let of_replies = about_replies().map(|(sql, name)| (relay, sql, name));
-    let of_lookups = about_lookups().map(|(sql, name)| (issuer, sql, name));
-    for (file, sql, name) in planted.into_iter().chain(of_replies).chain(of_lookups) {
+    let of_relay = about_replies().into_iter().chain(about_prekeys()).map(|(sql, name)| (relay, sql, name));
+    let of_issuer = about_lookups().map(|(sql, name)| (issuer, sql, name));
+    let planted: Vec<_> = planted.into_iter().chain(of_relay).chain(of_issuer).collect();
+    for (file, sql, name) in planted.iter().copied() {
         let found = rest.broken_by(file, sql);
         assert!(found.iter().any(|broken| broken.starts_with(name)), "{name}: {sql}: found only {found:?}");
     }
     for (name, _) in invariants::queries() {
-        let names = planted.iter().map(|plant| plant.2).chain(about_replies().map(|plant| plant.1));
-        let mut names = names.chain(about_lookups().map(|plant| plant.1));
+        let mut names = planted.iter().map(|plant| plant.2);
         assert!(names.any(|planted| name.starts_with(planted)), "no violation of {name} is planted");
     }
 }
@@ -194,6 +199,21 @@ fn about_replies() -> [(&'static str, &'static str); 19] {
         ("update reply_reveals set mailbox = randomblob(32)", open),
         ("delete from messages where presentation is not null", quota),
         ("update mailboxes set arrivals = arrivals - 1 where queued_messages > 0", place),
+    ]
+}
+
+/// Violations of what is said about prekeys.
+fn about_prekeys() -> [(&'static str, &'static str); 8] {
+    let (twice, batch, open) = ("no prekey is there twice", "no prekey is of a later batch", "prekeys are of open");
+    [
+        ("update prekey_claims set sealed = (select sealed from prekey_claims limit 1)", twice),
+        ("update prekeys set sealed = (select sealed from prekey_claims limit 1)", twice),
+        ("insert into prekeys (mailbox, batch, position, sealed) select mailbox, batch, 0, sealed from prekeys", twice),
+        ("update prekeys set batch = batch + 1", batch),
+        ("delete from prekey_supplies", batch),
+        ("update prekey_supplies set mailbox = randomblob(32)", open),
+        ("update prekeys set mailbox = randomblob(32)", open),
+        ("update prekey_claims set mailbox = randomblob(32)", open),
     ]
 }
 

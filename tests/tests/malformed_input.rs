@@ -3,6 +3,7 @@
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::login::{ACCOUNT_PATH, CHALLENGE_PATH, LOGIN_PATH, SESSIONS_PATH};
 use postern_protocol::lookup::LOOKUP_PATH;
+use postern_protocol::prekeys::OWN_PREKEYS_PATH;
 use postern_protocol::register::{CODE_PATH, REGISTRATION_PATH};
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{REPLY_KEYS_PATH, REPLY_SCHEME, REVEALS_PATH, STRIKES_PATH};
@@ -82,7 +83,8 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
                 assert!(stored(&world) == before, "{} flipped at {position} stored something", request.url);
             } else {
                 // A blinded message with a flipped bit is another blinded message; a message id is another id; so are a
-                // salt, a verifier and a label, a nullifier, a seed, a blinded number, and a group secret of a version not declared yet.
+                // salt, a verifier and a label, a nullifier, a seed, a blinded number, and a group secret of a version not declared yet;
+                // so are a sealed prekey, the number of a batch above the last, and a claim.
                 let free = [
                     TOKEN_REQUEST_PATH,
                     ACK_PATH,
@@ -96,6 +98,8 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
                     REPLY_KEYS_PATH,
                     STRIKES_PATH,
                     REVEALS_PATH,
+                    OWN_PREKEYS_PATH,
+                    "/prekey",
                 ];
                 let allowed = free.iter().any(|path| request.url.ends_with(path));
                 assert!(reply.status < 300 && allowed, "{} flipped at {position}: {}", request.url, reply.status);

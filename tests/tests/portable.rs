@@ -34,6 +34,9 @@ const SHARDED: &[(&str, &[(&str, &str)])] = &[
             ("reply_nullifiers", "mailbox"),
             ("reply_strikes", "mailbox"),
             ("reply_reveals", "mailbox"),
+            ("prekey_supplies", "mailbox"),
+            ("prekeys", "mailbox"),
+            ("prekey_claims", "mailbox"),
         ],
     ),
 ];
@@ -72,7 +75,6 @@ const NOT_IN_STATEMENTS: &[&str] = &[
     "regexp",
     "replace",
     "ilike",
-    "returning",
     "extract",
     "now",
     "substr",
@@ -278,6 +280,7 @@ const OVER_ALL_SHARDS: &[&str] = &[
     "delete from reply_nullifiers where (",
     "delete from reply_strikes where (",
     "delete from reply_reveals where (",
+    "delete from prekey_claims where (",
 ];
 
 #[test]
@@ -297,7 +300,7 @@ fn every_statement_on_the_way_of_a_request_names_its_shard() {
                 }
                 let names_it = match words.first() {
                     Some(&"insert") => words.get(3) == Some(column) || words.contains(&"select"),
-                    _ => sql.contains(&format!("{column} $")),
+                    _ => sql.contains(&format!("{column} $")) || sql.contains(&format!("{column} in $")),
                 };
                 assert!(names_it, "{place}: {sql}: {table} is not asked by {column}");
             }

@@ -35,7 +35,8 @@ fn counts(world: &World) -> Vec<i64> {
     let issuer = ["accounts", "issuances", "relay_exchanges", "sessions", "login_nonces", "registrations"];
     let lookups = ["lookup_allowance", "lookup_issuances", "lookup_spent", "key_log"];
     let replies = ["reply_keys", "reply_nullifiers", "reply_strikes", "reply_reveals"];
-    let relay = [&["mailboxes", "messages", "ledger"], &replies[..]].concat();
+    let prekeys = ["prekey_supplies", "prekeys", "prekey_claims"];
+    let relay = [&["mailboxes", "messages", "ledger"], &replies[..], &prekeys].concat();
     let of = |file: &std::path::Path, table: &&str| world.count(file, &format!("select count(*) from {table}"));
     let (issuer_db, relay_db) = (world.issuer_db_file(), world.relay_db_file());
     issuer.iter().chain(&lookups).map(|t| of(&issuer_db, t)).chain(relay.iter().map(|t| of(&relay_db, t))).collect()

@@ -207,10 +207,10 @@ async fn send(global: &Global, to: &str, text: Option<String>, options: SendOpti
             )
         }
     };
-    words.push_str(&format!("\n{}", show::paid(&sent)));
+    words.push_str(&format!("\n{}{}", show::paid(&sent), show::first_key(&sent)));
     let json = json!({
         "id": sent.id, "to": sent.phone, "status": status, "reason": reason,
-        "tokens_left": sent.tokens_left, "paid": sent.paid,
+        "tokens_left": sent.tokens_left, "paid": sent.paid, "first_key": sent.first_key,
     });
     Ok(Answer::new(json, words))
 }
@@ -311,6 +311,7 @@ fn sync_answer(report: &SyncReport) -> Answer {
         "fetched": report.fetched, "delivered": report.delivered, "verdicts": report.verdicts,
         "returned": report.returned, "renewed": report.renewed, "lost": report.lost, "card_published": report.card_published,
         "reply_keys_published": report.reply_keys_published, "hellos": report.hellos, "strikes": report.strikes,
+        "prekeys": report.prekeys,
     });
     Answer::new(json, show::report(report)).failures(&report.failures)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::doctor::{Check, Health};
 use crate::outbox::Verdict;
+use crate::prekeys::FirstKey;
 use crate::read::{Folder, Message};
 use crate::send::{NoReply, Paid, Sent};
 use crate::sync::SyncReport;
@@ -108,6 +109,23 @@ pub(super) fn paid(sent: &Sent) -> String {
         }
         Paid::Token { reason: Some(NoReply::AskedFor) } => {
             format!("It cost a token, as you asked: the free replies to them are used for now. {tokens}.")
+        }
+    }
+}
+
+/// A line about the key of a first message, where there is something to say.
+pub(super) const fn first_key(sent: &Sent) -> &'static str {
+    match sent.first_key {
+        None | Some(FirstKey::OneTime) => "",
+        Some(FirstKey::UsedUp) => {
+            "\nTheir one-time prekeys are used up: it went by their fallback key, which they keep for a week or two."
+        }
+        Some(FirstKey::Unavailable) => {
+            "\nNo one-time prekey was to be had: it went by their fallback key, which they keep for a week or two."
+        }
+        Some(FirstKey::NotTheirs) => {
+            "\nWARNING: the relay handed out a prekey that is not theirs. It does not follow the protocol: tell its operator. The \
+             message went by the fallback key in their card, which is theirs."
         }
     }
 }

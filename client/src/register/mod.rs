@@ -6,7 +6,7 @@
 //! | `RequestBuilt` | its exact bytes are on disk | sends them; the identical bytes as often as it takes |
 //! | `Registered` | certificate checked, tokens finished | opens the mailbox with the grant |
 //! | `MailboxOpened` | – | makes sealing key, Olm account and group secret |
-//! | `KeysMade` | – | logs in, uploads the sealed card and the group secret |
+//! | `KeysMade` | – | logs in, uploads the sealed card, the group secret and one-time prekeys |
 //! | `Complete` | – | – |
 //!
 //! A wrong code is answered by the same request with another code: the blinded tokens, the salt and the key stay what they
@@ -353,6 +353,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         }
         self.publish_card(&ready).await?;
         self.publish_reply_keys(&ready).await?;
+        self.refill_prekeys(&ready).await?;
         self.profile.tx(&mut self.rng, |t| {
             t.delete::<Registration>("")?;
             t.put("", &AccountRecord { stage: Stage::Complete, ..account })

@@ -3,6 +3,7 @@
 mod http;
 mod issuer;
 pub(crate) mod lookups;
+mod prekeys;
 mod relay;
 
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use rand::rngs::StdRng;
 
 pub(crate) use self::http::{Asked, Fault, Server, Told};
 pub(crate) use self::issuer::Issuer;
+pub(crate) use self::prekeys::Supply;
 pub(crate) use self::relay::Relay;
 use crate::channel::Network;
 use crate::client::Client;

@@ -10,6 +10,7 @@ use postern_credentials::reply_credential::{
 };
 use postern_protocol::exchange::{EXCHANGE_PATH, ExchangeRequest, ExchangeResponse};
 use postern_protocol::ids::{Base64, MailboxId, MessageId};
+use postern_protocol::prekeys::OWN_PREKEYS_PATH;
 use postern_protocol::problem::{Problem, ProblemKind};
 use postern_protocol::release::{ACK_PATH, MessageList, Outcome, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{
@@ -24,7 +25,7 @@ use postern_protocol::time::{Clock, MockClock};
 use postern_protocol::tokens::{Token, TokenChallenge, parse_authorization};
 
 use super::http::{Asked, Told};
-use super::{ISSUER_NAME, Issuer, RELAY_NAME};
+use super::{ISSUER_NAME, Issuer, RELAY_NAME, Supply};
 
 /// A slot in one epoch of one mailbox.
 type Place = (MailboxId, u32, ReplyNullifier);
@@ -40,6 +41,7 @@ pub(crate) struct Relay {
     pub(crate) struck: HashSet<Place>,
     pub(crate) reveals: Vec<(MailboxId, Reveal)>,
     pub(crate) cards: HashMap<MailboxId, Vec<u8>>,
+    pub(crate) prekeys: HashMap<MailboxId, Supply>,
     pub(crate) queue: HashMap<MailboxId, Vec<QueuedMessage>>,
     spent: HashMap<Vec<u8>, Vec<u8>>,
     pub(crate) released: HashSet<MessageId>,
@@ -61,6 +63,7 @@ impl Relay {
             struck: HashSet::new(),
             reveals: Vec::new(),
             cards: HashMap::new(),
+            prekeys: HashMap::new(),
             queue: HashMap::new(),
             spent: HashMap::new(),
             released: HashSet::new(),
@@ -81,6 +84,7 @@ impl Relay {
                 self.cards.insert(bearer(asked), asked.body.clone());
                 Told::bytes(204, Vec::new())
             }
+            ("PUT" | "GET", OWN_PREKEYS_PATH) => self.prekeys.entry(bearer(asked)).or_default().answer(asked),
             ("PUT", REPLY_KEYS_PATH) => self.put_reply_keys(bearer(asked), &asked.json()),
             ("POST", STRIKES_PATH) => self.strike(bearer(asked), &asked.json()),
             ("POST", REVEALS_PATH) => {
@@ -102,6 +106,7 @@ impl Relay {
                 Some(card) => Told::bytes(200, card.clone()),
                 None => Told::problem(ProblemKind::CardUnknown),
             },
+            ("POST", "prekey") => self.prekeys.entry(mailbox).or_default().answer(asked),
             ("POST", "messages") => self.send(mailbox, asked),
             _ => Told::problem(ProblemKind::NotFound),
         }
@@ -274,6 +279,8 @@ fn info(issuer: &Issuer, replies: ReplyPolicy) -> RelayInfo {
         quota_messages: 1000,
         quota_bytes: 1 << 24,
         replies,
+        prekeys_per_mailbox: super::prekeys::LIMIT as u64,
+        prekey_claim_seconds: 86_400,
         version: "test".into(),
     }
 }

@@ -6,7 +6,7 @@ use postern_store::{StoreError, Tx};
 const EXISTS: &str = "SELECT 1 FROM mailboxes WHERE mailbox = $1";
 const IS_CLOSED: &str = "SELECT 1 FROM closed_mailboxes WHERE mailbox = $1";
 const OPEN: &str = "INSERT INTO mailboxes (mailbox) VALUES ($1) ON CONFLICT (mailbox) DO NOTHING";
-const CLOSE: [&str; 8] = [
+const CLOSE: [&str; 11] = [
     "INSERT INTO closed_mailboxes (mailbox) VALUES ($1) ON CONFLICT (mailbox) DO NOTHING",
     "DELETE FROM mailboxes WHERE mailbox = $1",
     "DELETE FROM cards WHERE mailbox = $1",
@@ -15,6 +15,9 @@ const CLOSE: [&str; 8] = [
     "DELETE FROM reply_nullifiers WHERE mailbox = $1",
     "DELETE FROM reply_strikes WHERE mailbox = $1",
     "DELETE FROM reply_reveals WHERE mailbox = $1",
+    "DELETE FROM prekey_supplies WHERE mailbox = $1",
+    "DELETE FROM prekeys WHERE mailbox = $1",
+    "DELETE FROM prekey_claims WHERE mailbox = $1",
 ];
 
 /// Whether the mailbox is open.
@@ -32,7 +35,7 @@ pub(crate) async fn open(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<bool, S
     Ok(tx.execute(OPEN, &[mailbox.0.into()]).await? == 1)
 }
 
-/// Closes it for ever: card, queue and all about replies go with it. Its tokens stay in the ledger.
+/// Closes it for ever: card, prekeys, queue and all about replies go with it. Its tokens stay in the ledger.
 pub(crate) async fn close(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<(), StoreError> {
     for sql in CLOSE {
         tx.execute(sql, &[mailbox.0.into()]).await?;

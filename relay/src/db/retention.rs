@@ -1,4 +1,5 @@
-//! What is forgotten: old messages, the ledger rows of keys that have ended, and what was kept of epochs that are over.
+//! What is forgotten: old messages, the ledger rows of keys that have ended, what was kept of epochs that are over, and prekeys that were
+//! claimed some time ago.
 
 use postern_protocol::ids::{MailboxId, MessageId, TokenKeyId};
 use postern_store::{StoreError, Tx};
@@ -24,6 +25,8 @@ const DROP_STRIKES: &str = "DELETE FROM reply_strikes WHERE (mailbox, epoch, nul
      (SELECT mailbox, epoch, nullifier FROM reply_strikes WHERE epoch <= $1 LIMIT $2)";
 const DROP_REVEALS: &str = "DELETE FROM reply_reveals WHERE (mailbox, key_version, period, digest) IN \
      (SELECT mailbox, key_version, period, digest FROM reply_reveals WHERE last_period < $1 LIMIT $2)";
+const DROP_CLAIMS: &str = "DELETE FROM prekey_claims WHERE (mailbox, claim) IN \
+     (SELECT mailbox, claim FROM prekey_claims WHERE kept_until < $1 LIMIT $2)";
 
 /// Some messages that arrived before `before` (Unix seconds).
 pub(crate) async fn old_messages(
@@ -92,4 +95,9 @@ pub(crate) async fn drop_strikes(tx: &mut Tx<'_>, over: u32, limit: u64) -> Resu
 /// Drops some reveals whose last period lies before `period`. Returns how many; 0 when all are gone.
 pub(crate) async fn drop_reveals(tx: &mut Tx<'_>, period: u32, limit: u64) -> Result<u64, StoreError> {
     tx.execute(DROP_REVEALS, &[i64::from(period).into(), int(limit).into()]).await
+}
+
+/// Drops some claims of prekeys that were kept until before `now` (Unix seconds). Returns how many; 0 when all are gone.
+pub(crate) async fn drop_claims(tx: &mut Tx<'_>, now: u64, limit: u64) -> Result<u64, StoreError> {
+    tx.execute(DROP_CLAIMS, &[int(now).into(), int(limit).into()]).await
 }

@@ -25,6 +25,8 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Json<RelayInfo>, Refu
         quota_messages: config.limits.quota_messages,
         quota_bytes: config.limits.quota_bytes,
         replies: config.replies,
+        prekeys_per_mailbox: config.limits.prekeys_per_mailbox,
+        prekey_claim_seconds: config.limits.prekey_claim_seconds,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))
 }

@@ -1,5 +1,5 @@
-//! What is forgotten, and when: old messages, the ledger rows of a key some time after its end, and nullifiers, strikes and reveals
-//! once no reply of their time is accepted.
+//! What is forgotten, and when: old messages, the ledger rows of a key some time after its end, claimed prekeys some time after the
+//! claim, and nullifiers, strikes and reveals once no reply of their time is accepted.
 
 use postern_protocol::ids::TokenKeyId;
 use postern_store::StoreError;
@@ -26,7 +26,21 @@ pub(crate) async fn sweep(app: &App) -> Result<(), StoreError> {
         drop_key(app, key).await?;
         tracing::info!("the ledger rows of an ended key are dropped");
     }
+    drop_claims(app, now.seconds()).await?;
     drop_epochs(app).await
+}
+
+/// Forgets who got which prekey. What was claimed is gone from the supply, so that it goes to nobody else.
+async fn drop_claims(app: &App, now: u64) -> Result<(), StoreError> {
+    loop {
+        let dropped = app
+            .db
+            .run("retention_claims", |tx| Box::pin(async move { retention::drop_claims(tx, now, BATCH).await }))
+            .await?;
+        if dropped == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes messages; their ledger rows stay, and so can still be released.

@@ -14,7 +14,7 @@ use crate::world::{Mailbox, Reply, World, blinded, envelope, exchange_request, t
 pub(crate) fn stored(world: &World) -> Vec<i64> {
     ["ledger", "messages", "mailboxes", "cards", "closed_mailboxes", "token_keys", "retired_keys", "reply_keys"]
         .into_iter()
-        .chain(["reply_nullifiers", "reply_strikes", "reply_reveals"])
+        .chain(["reply_nullifiers", "reply_strikes", "reply_reveals", "prekey_supplies", "prekeys", "prekey_claims"])
         .map(|table| world.count(&format!("select count(*) from {table}")))
         .collect()
 }

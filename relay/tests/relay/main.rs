@@ -13,6 +13,7 @@ mod exchange;
 mod issuer;
 mod keys;
 mod mailbox;
+mod prekeys;
 mod process;
 mod read;
 mod release;
