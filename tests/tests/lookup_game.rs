@@ -1,0 +1,132 @@
+//! Who looked up whom? A program that has all tables, logs and requests of both servers, and the issuer's root secret, cannot tell which of
+//! a thousand accounts looked a number up, nor which of a thousand numbers, nor whether it was listed; and with a leak, it can.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
+
+use std::sync::{LazyLock, Mutex, MutexGuard};
+
+use postern_tests::game::distinguishers::{BEST, Question, Tallies};
+use postern_tests::game::evidence::Adversary;
+use postern_tests::game::lookups::{Game, Leak};
+use postern_tests::game::people::Prepared;
+use postern_tests::game::servers::Servers;
+use postern_tests::game::statistics::Tally;
+
+/// Rounds of the honest game: enough for half a width of 0.1, whatever the question.
+const ROUNDS: usize = 1100;
+/// Rounds of a leaky one.
+const FEW: usize = 60;
+/// Of each interval.
+const CONFIDENCE: f64 = 0.999;
+
+/// One game at a time: logs are the process's.
+static PREPARED: LazyLock<Mutex<Prepared>> = LazyLock::new(|| {
+    let servers = Servers::fresh();
+    Mutex::new(runtime().block_on(Prepared::new(servers)))
+});
+
+fn prepared() -> MutexGuard<'static, Prepared> {
+    PREPARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn play(prepared: &Prepared, leak: Leak, rounds: usize) -> Tallies {
+    let (mut game, runtime) = (Game::new(prepared, leak, rounds), runtime());
+    let mut tallies = Tallies::new(Adversary::new(&game));
+    for round in 0..rounds {
+        tallies.add(round, &runtime.block_on(game.play(round)));
+    }
+    tallies
+}
+
+fn print(question: Question, name: &str, tally: &Tally) {
+    let (advantage, hits) = (tally.advantage(CONFIDENCE), tally.hit_rate(CONFIDENCE));
+    println!(
+        "{question:?} by {name:24} mean rank {:.3}  advantage {:+.3} [{:+.3}, {:+.3}]  picked {:4}/{} [{:.4}, {:.4}]",
+        tally.mean_rank(),
+        advantage.value,
+        advantage.low,
+        advantage.high,
+        tally.hits(),
+        tally.rounds(),
+        hits.low,
+        hits.high,
+    );
+}
+
+#[test]
+fn both_servers_with_all_that_they_have_cannot_tell_who_looked_a_number_up_nor_which_nor_whether_it_was_listed() {
+    let tallies = play(&prepared(), Leak::None, ROUNDS);
+    // So many statements are made at once, that none of them may fail by chance.
+    let corrected = 1.0 - (1.0 - CONFIDENCE) / tallies.results().len() as f64;
+    for (question, name, tally) in tallies.results() {
+        print(*question, name, tally);
+    }
+    for (question, name, tally) in tallies.results() {
+        let (advantage, what) = (tally.advantage(corrected), format!("{question:?} by {name}"));
+        assert!(advantage.covers(0.0), "{what}: {advantage:?}");
+        assert!(tally.advantage(CONFIDENCE).half_width() <= 0.1, "{what}: {advantage:?}");
+        assert!(tally.hits_by_chance() >= 1.0 - corrected, "{what}: {} picked", tally.hits());
+    }
+}
+
+/// A leak, and what it lets be told, by which of the adversary's ways.
+type Bite = (Leak, Question, &'static str);
+
+const WITHOUT_TOKENS: [Bite; 3] = [
+    (Leak::Jwt, Question::Who, "equal bytes"),
+    (Leak::NotBlinded, Question::Who, "equal bytes"),
+    (Leak::Hashed, Question::Which, "equal bytes"),
+];
+
+const LEAKS: [Bite; 22] = [
+    (Leak::AsksFirst, Question::Who, "asked last"),
+    (Leak::AsksFirst, Question::Who, "seen before"),
+    (Leak::FixedDelay, Question::Who, "asked so long ago"),
+    (Leak::InOrder, Question::Who, "order of asking"),
+    (Leak::InOrder, Question::Who, "order of rows"),
+    (Leak::SmallWindow, Question::Who, "asked in the window"),
+    (Leak::WhatIsLeft, Question::Who, "as many as are left"),
+    (Leak::TopUp, Question::Who, "as many asked for next"),
+    (Leak::TopUp, Question::Who, "seen next"),
+    (Leak::SameConnection, Question::Who, "connection"),
+    (Leak::LogSeen, Question::Who, "size of the log"),
+    (Leak::SignsIn, Question::Who, "seen meanwhile"),
+    (Leak::SignsIn, Question::Who, "rows touched"),
+    (Leak::SameHeader, Question::Who, "equal bytes"),
+    (Leak::FetchesHits, Question::Whether, "records fetched"),
+    (Leak::FetchesHits, Question::Whether, "number of requests"),
+    (Leak::FetchesHits, Question::Whether, "bytes answered"),
+    (Leak::FetchesHits, Question::Whether, "card"),
+    (Leak::FetchesHits, Question::Whether, BEST),
+    (Leak::FetchesCard, Question::Which, "equal bytes"),
+    (Leak::FetchesCard, Question::Which, "card"),
+    (Leak::Ascending, Question::Which, "ascending"),
+];
+
+/// Plays each leak once, and wants the adversary to know.
+fn assert_bite(bites: &[Bite]) {
+    let prepared = prepared();
+    let mut played: Option<(Leak, Tallies)> = None;
+    for (leak, question, name) in bites {
+        if played.as_ref().is_none_or(|(last, _)| last != leak) {
+            played = Some((*leak, play(&prepared, *leak, FEW)));
+        }
+        let tally = played.as_ref().unwrap().1.of(*question, name);
+        print!("{leak:?}: ");
+        print(*question, name, tally);
+        assert!(tally.advantage(CONFIDENCE).value > 0.9, "{leak:?} is not seen: {question:?} by {name}");
+    }
+}
+
+#[test]
+fn without_tokens_or_blinding_they_can() {
+    assert_bite(&WITHOUT_TOKENS);
+}
+
+#[test]
+fn each_way_to_tell_finds_the_leak_that_it_is_for() {
+    assert_bite(&LEAKS);
+}
