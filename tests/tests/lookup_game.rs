@@ -11,10 +11,10 @@ use postern_tests::game::people::Prepared;
 use postern_tests::game::servers::Servers;
 use postern_tests::game::statistics::Tally;
 
-/// Rounds of the honest game: enough for half a width of 0.1, whatever the question.
-const ROUNDS: usize = 1100;
+/// Rounds of the honest game: half an interval's width is less than 0.08.
+const ROUNDS: usize = 600;
 /// Rounds of a leaky one.
-const FEW: usize = 60;
+const FEW: usize = 40;
 /// Of each interval.
 const CONFIDENCE: f64 = 0.999;
 
@@ -81,7 +81,7 @@ const WITHOUT_TOKENS: [Bite; 3] = [
     (Leak::Hashed, Question::Which, "equal bytes"),
 ];
 
-const LEAKS: [Bite; 22] = [
+const LEAKS: [Bite; 23] = [
     (Leak::AsksFirst, Question::Who, "asked last"),
     (Leak::AsksFirst, Question::Who, "seen before"),
     (Leak::FixedDelay, Question::Who, "asked so long ago"),
@@ -104,6 +104,7 @@ const LEAKS: [Bite; 22] = [
     (Leak::FetchesCard, Question::Which, "equal bytes"),
     (Leak::FetchesCard, Question::Which, "card"),
     (Leak::Ascending, Question::Which, "ascending"),
+    (Leak::LargeDirectory, Question::Which, "bucket"),
 ];
 
 /// Plays each leak once, and wants the adversary to know.

@@ -5,7 +5,7 @@ use postern_protocol::lookup::LookupToken;
 use super::evidence::{Adversary, Contact, View};
 use super::lookups::{FILLED_UP, FIXED_DELAY, Played};
 use super::people::CANDIDATES;
-use super::statistics::{Tally, standing};
+use super::statistics::Tally;
 
 /// What is to be found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -231,7 +231,6 @@ fn surprise(scores: &[f64]) -> Vec<f64> {
     sorted.sort_by(f64::total_cmp);
     let of = |score: &f64| {
         let below = sorted.partition_point(|other| other < score);
-        debug_assert_eq!(sorted.len() - below, standing(scores, *score).0 + standing(scores, *score).1);
         below as f64 / scores.len() as f64
     };
     scores.iter().map(of).collect()

@@ -22,6 +22,7 @@ use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenInput;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rusqlite::Connection;
 
 use super::capture::{Change, Exchange, Rows, changes};
 use super::people::{CANDIDATES, Person, Prepared, bytes, pause};
@@ -65,12 +66,17 @@ pub enum Leak {
     FetchesCard,
     /// An address book is looked up in its own order.
     Ascending,
+    /// Nothing that the client could help: the directory has many buckets, and somebody who is listed is looked up.
+    LargeDirectory,
 }
 
 /// A fixed time after asking, seconds: what [`Leak::FixedDelay`] waits.
 pub const FIXED_DELAY: u64 = 900;
 /// How many blinded numbers [`Leak::WhatIsLeft`] and [`Leak::TopUp`] send.
 pub const FILLED_UP: usize = 8;
+
+/// So many strangers are listed in [`Leak::LargeDirectory`]: 32 buckets.
+const MANY: u32 = 20_000;
 
 /// One round, with the secret.
 #[derive(Debug)]
@@ -109,6 +115,9 @@ impl<'a> Game<'a> {
     pub fn new(prepared: &'a Prepared, leak: Leak, rounds: usize) -> Self {
         let seed = 100 + leak as u64;
         let servers = prepared.servers.copy(seed);
+        if leak == Leak::LargeDirectory {
+            list_strangers(&servers, MANY);
+        }
         let mut numbers: Vec<usize> = (0..CANDIDATES).collect();
         numbers.sort_by_key(|n| &prepared.numbers[*n]);
         let rows = servers.rows();
@@ -126,7 +135,8 @@ impl<'a> Game<'a> {
                 Leak::Ascending => self.numbers[round * CANDIDATES / self.rounds],
                 _ => self.rng.random_range(0..CANDIDATES),
             };
-            if self.leak != Leak::FetchesCard || self.owner(number).is_some_and(|owner| owner < super::people::LISTED) {
+            let wants_listed = matches!(self.leak, Leak::FetchesCard | Leak::LargeDirectory);
+            if !wants_listed || self.owner(number).is_some_and(|owner| owner < super::people::LISTED) {
                 return (account, number);
             }
         }
@@ -393,6 +403,24 @@ pub fn hashed_to_group(input: &str) -> [u8; 32] {
     let scalar = Scalar::from_canonical_bytes(scalar).unwrap();
     let point = CompressedRistretto(element.0).decompress().unwrap();
     (point * scalar.invert()).compress().to_bytes()
+}
+
+/// Lists so many accounts more, past the issuer, and builds the directory anew.
+fn list_strangers(servers: &Servers, many: u32) {
+    const INSERT: &str =
+        "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
+        login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
+        select ?1, ?2, ?1, x'', certificate_expires, x'', x'', ?1, relay, 0, setup_until, created, registered
+        from accounts limit 1";
+    let (mut db, mut rng) = (Connection::open(servers.issuer_db()).unwrap(), StdRng::seed_from_u64(4));
+    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    let tx = db.transaction().unwrap();
+    for n in 0..many {
+        let phone = format!("+4178{:07}", 1_000_000 + n);
+        tx.prepare_cached(INSERT).unwrap().execute(rusqlite::params![bytes::<32>(&mut rng), phone]).unwrap();
+    }
+    tx.commit().unwrap();
+    servers.build_directory_now();
 }
 
 /// Whether a request belongs to a look-up and not to an account.

@@ -167,6 +167,12 @@ impl Servers {
         self.runtime.as_ref().unwrap().spawn(building).await.unwrap();
     }
 
+    /// The same outside of any runtime.
+    pub fn build_directory_now(&self) {
+        let issuer = Arc::clone(&self.issuer);
+        self.on_server(async move { directory::build(&issuer).await.unwrap().unwrap() });
+    }
+
     /// The digits of the last text.
     pub fn last_code(&self) -> String {
         let texts = self.texts.lock().unwrap();

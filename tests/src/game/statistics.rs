@@ -100,7 +100,7 @@ impl Tally {
 }
 
 /// How many scores are higher than this one, and how many are equal, itself included.
-pub fn standing(scores: &[f64], score: f64) -> (usize, usize) {
+fn standing(scores: &[f64], score: f64) -> (usize, usize) {
     let better = scores.iter().filter(|other| **other > score).count();
     let equal = scores.iter().filter(|other| **other == score).count();
     (better, equal)
