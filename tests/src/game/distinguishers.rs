@@ -57,7 +57,7 @@ pub const BEST: &str = "best of all";
 
 /// All of them.
 pub const ALL: &[Distinguisher] = &[
-    by(Question::Who, "equal bytes", |a, v| a.accounts.scores(&v.fields)),
+    by(Question::Who, "equal bytes", equal_bytes),
     by(Question::Who, "rows touched", |_, v| each(CANDIDATES, |i| truth(v.touched.contains(&i)))),
     by(Question::Who, "order of asking", |a, v| each(CANDIDATES, |i| near(a.asked[0][i], v.round % CANDIDATES))),
     by(Question::Who, "order of rows", |a, v| each(CANDIDATES, |i| near(a.asked[1][i], v.round % CANDIDATES))),
@@ -99,6 +99,11 @@ fn truth(holds: bool) -> f64 {
 
 fn near(a: usize, b: usize) -> f64 {
     -(a.abs_diff(b) as f64)
+}
+
+fn equal_bytes(a: &mut Adversary, view: &View<'_>) -> Vec<f64> {
+    let (before, since) = (a.accounts.scores(&view.fields), a.accounts_since.scores(&view.fields));
+    before.iter().zip(since).map(|(before, since)| before + since).collect()
 }
 
 /// The best score of each account's contacts.

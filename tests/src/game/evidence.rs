@@ -2,12 +2,13 @@
 //! root secret; so it computes whatever the issuer can about each candidate.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use postern_credentials::directory::bucket_of;
 use postern_credentials::lookup_token::WindowSecret;
 use postern_credentials::oprf::SecretKey;
-use postern_protocol::directory::SignedManifest;
-use postern_protocol::ids::{OprfElement, PhoneNumber, decode_base64};
+use postern_protocol::directory::{Manifest, SignedManifest};
+use postern_protocol::ids::{OprfElement, OprfOutput, PhoneNumber, decode_base64};
 use postern_protocol::login::SessionCall;
 use postern_protocol::lookup::{LOOKUP_PATH, LookupRequest, LookupTokenRequest};
 use postern_protocol::register::{CODE_PATH, REGISTRATION_PATH};
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use super::capture::{Exchange, Rows};
 use super::lookups::{Game, Played, hashed_to_group, is_anonymous};
-use super::people::CANDIDATES;
+use super::people::{CANDIDATES, Prepared};
 use super::servers::{START, issuer_secrets, root};
 use crate::tables;
 
@@ -74,7 +75,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Which candidates have a piece.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Index(HashMap<[u8; PIECE], Vec<u16>>);
 
 impl Index {
@@ -121,15 +122,19 @@ pub struct Contact {
 }
 
 /// What is known before the first round, and of all rounds so far.
+#[derive(Clone)]
 pub struct Adversary {
-    /// Of the accounts.
-    pub accounts: Index,
+    /// Of the accounts, from before the first round.
+    pub accounts: Arc<Index>,
+    /// Of the accounts, from the rounds.
+    pub accounts_since: Index,
     /// Of the numbers.
-    pub numbers: Index,
+    pub numbers: Arc<Index>,
     /// Whose numbers are listed.
     pub listed: Vec<bool>,
     /// The bucket of each number.
     pub buckets: Vec<u32>,
+    outputs: Vec<OprfOutput>,
     /// The mailbox of each number's account, as its card's path has it.
     pub mailboxes: Vec<Option<String>>,
     /// The place of each number in their order.
@@ -168,12 +173,22 @@ pub struct View<'a> {
 }
 
 impl Adversary {
-    /// Learns all there is to know before the first round of a game.
+    /// At the beginning of a game.
     pub fn new(game: &Game<'_>) -> Self {
-        let rows = game.servers.rows();
+        let prior = game.prepared.adversary.get_or_init(|| Self::before(game.prepared));
+        let mut new = Self { rounds: game.rounds, ..prior.clone() };
+        new.learn_builds(&game.servers.rows());
+        new
+    }
+
+    /// All there is to know before the first round.
+    fn before(prepared: &Prepared) -> Self {
+        let rows = prepared.servers.rows();
         let mut new = Self {
-            accounts: Index::default(),
-            numbers: Index::default(),
+            accounts: Arc::default(),
+            accounts_since: Index::default(),
+            numbers: Arc::default(),
+            outputs: Vec::new(),
             listed: Vec::new(),
             buckets: Vec::new(),
             mailboxes: Vec::new(),
@@ -181,29 +196,30 @@ impl Adversary {
             asked: [vec![usize::MAX; CANDIDATES], vec![usize::MAX; CANDIDATES]],
             builds: Vec::new(),
             contacts: Vec::new(),
-            rounds: game.rounds,
+            rounds: 0,
             means: HashMap::new(),
             log_before: 0,
             names: HashMap::new(),
             places: 0,
         };
-        new.learn_names(game, &rows);
-        new.learn_rows(&rows);
-        for exchange in &game.prepared.exchanges {
+        new.learn_names(prepared, &rows);
+        let mut accounts = new.index_rows(&rows);
+        for exchange in &prepared.exchanges {
             if let Some(account) = new.note(exchange) {
-                new.accounts.add(account, &fields_of(exchange, true));
+                accounts.add(account, &fields_of(exchange, true));
             }
         }
+        new.accounts = Arc::new(accounts);
         new.learn_order(&rows);
-        new.learn_numbers(&game.prepared.numbers, &rows);
+        new.learn_numbers(&prepared.numbers, &rows);
         new
     }
 
     /// What names an account: number, id, session, identity key, mailbox.
-    fn learn_names(&mut self, game: &Game<'_>, rows: &Rows) {
+    fn learn_names(&mut self, prepared: &Prepared, rows: &Rows) {
         let secrets = issuer_secrets();
         let sessions = of(rows, "sessions");
-        for (n, person) in game.prepared.people.iter().enumerate() {
+        for (n, person) in prepared.people.iter().enumerate() {
             let id = secrets.account_id(&person.phone).to_vec();
             let of_account = sessions.iter().filter(|row| tables::bytes(&row[1]) == id);
             self.names.extend(of_account.map(|row| (tables::bytes(&row[0]).to_vec(), n)));
@@ -217,15 +233,23 @@ impl Adversary {
         row.iter().find_map(|value| self.names.get(tables::bytes(value)).copied())
     }
 
-    fn learn_rows(&mut self, rows: &Rows) {
+    fn index_rows(&self, rows: &Rows) -> Index {
+        let mut index = Index::default();
         for row in rows.values() {
             if let Some(account) = self.owner(row) {
-                self.accounts.add(account, &row.iter().map(|value| tables::bytes(value).to_vec()).collect::<Vec<_>>());
+                index.add(account, &row.iter().map(|value| tables::bytes(value).to_vec()).collect::<Vec<_>>());
             }
         }
+        index
+    }
+
+    /// When the directory was built, and in which buckets the numbers are now.
+    fn learn_builds(&mut self, rows: &Rows) {
         let created = of(rows, "directory_builds").into_iter().map(|row| integer(&row[5]));
         self.builds = created.map(|at| Timestamp(at.unsigned_abs())).collect();
         self.log_before = of(rows, "key_log").len() as u64 - self.builds.len() as u64;
+        let bits = manifest(rows).bits;
+        self.buckets = self.outputs.iter().map(|y| bucket_of(y, bits)).collect();
     }
 
     fn learn_order(&mut self, rows: &Rows) {
@@ -244,16 +268,14 @@ impl Adversary {
 
     /// All that the issuer can compute of a number.
     fn learn_numbers(&mut self, numbers: &[PhoneNumber], rows: &Rows) {
-        let manifest = of(rows, "directory_builds").into_iter().next_back().unwrap();
-        let manifest = SignedManifest::decode(tables::bytes(&manifest[6])).unwrap().manifest;
         let points: Vec<OprfElement> = numbers.iter().map(|n| OprfElement(hashed_to_group(n.as_str()))).collect();
         let root = root().0;
-        let key = SecretKey::for_epoch(&root, manifest.oprf_epoch).unwrap();
+        let key = SecretKey::for_epoch(&root, manifest(rows).oprf_epoch).unwrap();
         let evaluated = key.evaluate(&points).unwrap().evaluated;
         let window = WindowSecret::derive(&root, START.seconds() / 86_400).unwrap();
         let request = LookupTokenRequest { truncated_token_key_id: window.truncated_key_id(), blinded: points.clone() };
         let under_window = window.issue(&request).unwrap().evaluated;
-        let accounts = of(rows, "accounts");
+        let (accounts, mut index) = (of(rows, "accounts"), Index::default());
         for (n, number) in numbers.iter().enumerate() {
             let text = number.as_str().as_bytes();
             let y = key.output(text).unwrap();
@@ -275,12 +297,13 @@ impl Adversary {
                 id.to_vec(),
             ];
             known.extend(account.into_iter().flat_map(|row| row.iter()).map(|value| tables::bytes(value).to_vec()));
-            self.numbers.add(n, &known);
+            index.add(n, &known);
             let is_listed = account.is_some_and(|row| integer(&row[13]) == 1);
             self.listed.push(is_listed);
-            self.buckets.push(bucket_of(&y, manifest.bits));
+            self.outputs.push(y);
             self.mailboxes.push(account.map(|row| postern_protocol::ids::encode_base64(tables::bytes(&row[7]))));
         }
+        self.numbers = Arc::new(index);
         let mut order: Vec<usize> = (0..numbers.len()).collect();
         order.sort_by_key(|n| &numbers[*n]);
         self.ascending = vec![0; numbers.len()];
@@ -324,7 +347,7 @@ impl Adversary {
             if let Some(account) = self.note(exchange)
                 && !is_anonymous(exchange)
             {
-                self.accounts.add(account, &fields_of(exchange, false));
+                self.accounts_since.add(account, &fields_of(exchange, false));
             }
         }
         let during = &played.exchanges[played.during.clone()];
@@ -378,6 +401,12 @@ fn fields_of(exchange: &Exchange, with_answer: bool) -> BTreeSet<Vec<u8>> {
 
 fn of<'r>(rows: &'r Rows, table: &str) -> Vec<&'r Vec<Value>> {
     rows.range((table.to_owned(), i64::MIN)..=(table.to_owned(), i64::MAX)).map(|(_, row)| row).collect()
+}
+
+/// The latest.
+fn manifest(rows: &Rows) -> Manifest {
+    let build = of(rows, "directory_builds").into_iter().next_back().unwrap();
+    SignedManifest::decode(tables::bytes(&build[6])).unwrap().manifest
 }
 
 fn integer(value: &Value) -> i64 {

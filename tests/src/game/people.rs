@@ -75,6 +75,8 @@ pub struct Prepared {
     pub askers: Vec<usize>,
     /// Everything that was recorded.
     pub exchanges: Vec<super::capture::Exchange>,
+    /// What the adversary makes of it, once it was asked.
+    pub adversary: std::sync::OnceLock<super::evidence::Adversary>,
 }
 
 /// Random bytes.
@@ -117,7 +119,7 @@ impl Prepared {
         give_cards(&servers, &mut rng, &people);
         let askers = all_ask(&servers, &mut rng, &mut people).await;
         let exchanges = servers.recorder.take();
-        Self { servers, people, numbers, askers, exchanges }
+        Self { servers, people, numbers, askers, exchanges, adversary: std::sync::OnceLock::new() }
     }
 }
 

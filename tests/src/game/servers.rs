@@ -76,7 +76,7 @@ fn relay_root() -> RootSecret {
     RootSecret::from_bytes([2; 32])
 }
 
-fn issuer_config(database: &Path) -> postern_issuer::Config {
+fn issuer_config(database: &Path, relay_url: String) -> postern_issuer::Config {
     let relay_key = postern_relay::app::identity(&relay_root()).public();
     postern_issuer::Config {
         name: ISSUER.to_owned(),
@@ -88,12 +88,7 @@ fn issuer_config(database: &Path) -> postern_issuer::Config {
         gateway: GatewayConfig::Console { file: None },
         limits: Limits::default(),
         lookup: Lookup { keep_builds: 1000, ..Lookup::default() },
-        relays: vec![RelayConfig {
-            name: RELAY.to_owned(),
-            url: format!("https://{RELAY}"),
-            public_key: relay_key,
-            enabled: true,
-        }],
+        relays: vec![RelayConfig { name: RELAY.to_owned(), url: relay_url, public_key: relay_key, enabled: true }],
     }
 }
 
@@ -113,10 +108,18 @@ fn relay_config(database: &Path, issuer: &IdentityKey) -> postern_relay::config:
 impl Servers {
     /// Fresh ones.
     pub fn fresh() -> Self {
-        let servers = Self::start(tempfile::tempdir().unwrap(), START, 2);
-        let issuer = Arc::clone(&servers.issuer);
-        servers.on_server(async move { keys::rotate(&issuer, 86_400).await.unwrap() });
-        servers
+        Self::with_key(Self::start(tempfile::tempdir().unwrap(), START, 2, Some(format!("https://{RELAY}"))))
+    }
+
+    /// Fresh ones whose relay can be found under the URL that the issuer says.
+    pub fn reachable() -> Self {
+        Self::with_key(Self::start(tempfile::tempdir().unwrap(), START, 2, None))
+    }
+
+    fn with_key(self) -> Self {
+        let issuer = Arc::clone(&self.issuer);
+        self.on_server(async move { keys::rotate(&issuer, 86_400).await.unwrap() });
+        self
     }
 
     /// Others, on copies of the files of these.
@@ -126,17 +129,20 @@ impl Servers {
             Connection::open(&file).unwrap().query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
             std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
         }
-        Self::start(dir, self.clock.now(), seed)
+        Self::start(dir, self.clock.now(), seed, Some(format!("https://{RELAY}")))
     }
 
-    fn start(dir: TempDir, now: Timestamp, seed: u64) -> Self {
+    /// Without a URL the relay is said to be where it is.
+    fn start(dir: TempDir, now: Timestamp, seed: u64, relay_named: Option<String>) -> Self {
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name(SERVER_THREAD).enable_all().build().unwrap();
         let clock = Arc::new(MockClock::new(now));
         let recorder = Recorder::new(Arc::clone(&clock));
         let texts = Arc::default();
+        let (relay_listener, relay_url) = runtime.block_on(Counting::bind());
+        let relay_named = relay_named.unwrap_or_else(|| relay_url.clone());
         let parts = Parts {
-            config: issuer_config(&dir.path().join("issuer.db")),
+            config: issuer_config(&dir.path().join("issuer.db"), relay_named),
             secrets: issuer_secrets(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Randomness::seeded(seed),
@@ -145,12 +151,13 @@ impl Servers {
         let relay_config = relay_config(&dir.path().join("relay.db"), &issuer_secrets().identity);
         let rng: postern_relay::app::RngFactory = Arc::new(move || Box::new(StdRng::seed_from_u64(seed)));
         let relay_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-        let (issuer, issuer_url, relay_url) = runtime.block_on(async {
+        let (issuer, issuer_url) = runtime.block_on(async {
             let issuer = Issuer::open(parts).await.unwrap();
             let relay = App::open(relay_config, &relay_root(), relay_clock, rng).await.unwrap();
-            let issuer_url = serve(recorder.around(Server::Issuer, router(Arc::clone(&issuer)))).await;
-            let relay_url = serve(recorder.around(Server::Relay, relay.router())).await;
-            (issuer, issuer_url, relay_url)
+            let (issuer_listener, issuer_url) = Counting::bind().await;
+            serve(issuer_listener, recorder.around(Server::Issuer, router(Arc::clone(&issuer))));
+            serve(relay_listener, recorder.around(Server::Relay, relay.router()));
+            (issuer, issuer_url)
         });
         Self { dir, clock, recorder, issuer, issuer_url, relay_url, texts, runtime: Some(runtime) }
     }
@@ -216,9 +223,7 @@ impl Drop for Servers {
     }
 }
 
-async fn serve(app: axum::Router) -> String {
-    let (listener, url) = Counting::bind().await;
+fn serve(listener: Counting, app: axum::Router) {
     let app = app.into_make_service_with_connect_info::<super::capture::Number>();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    url
 }
