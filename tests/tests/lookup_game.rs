@@ -11,7 +11,7 @@ use postern_client::profile::{KdfParams, Patience, Profile};
 use postern_protocol::lookup::{LOOKUP_PATH, LookupRequest};
 use postern_protocol::time::MockClock;
 use postern_tests::game::capture::{Exchange, Server};
-use postern_tests::game::distinguishers::{BEST, Question, Tallies};
+use postern_tests::game::distinguishers::{ALL, BEST, Question, Tallies};
 use postern_tests::game::evidence::Adversary;
 use postern_tests::game::lookups::{Game, Leak};
 use postern_tests::game::people::Prepared;
@@ -189,5 +189,9 @@ fn without_tokens_or_blinding_they_can() {
 
 #[test]
 fn each_way_to_tell_finds_the_leak_that_it_is_for() {
+    for way in ALL {
+        let is_tried = LEAKS.iter().any(|(_, question, name)| (*question, *name) == (way.question, way.name));
+        assert!(is_tried, "{:?} by {} is not shown to tell anything", way.question, way.name);
+    }
     assert_bite(&LEAKS);
 }

@@ -36,7 +36,7 @@ pub const CANDIDATES: usize = 1000;
 /// Of the numbers so many are listed; of the others half have an account that does not want to be.
 pub const LISTED: usize = 500;
 /// Look-up tokens that everybody asks for.
-pub const STOCK: usize = 16;
+pub const STOCK: usize = 8;
 /// After so many askers the directory is built anew, so that the log grows.
 const ASKERS_PER_BUILD: usize = 50;
 
