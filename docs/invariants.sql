@@ -71,3 +71,21 @@ where b.queued_messages <> (select count(*) from relay.messages m where m.mailbo
 -- name: every place in a queue is taken once, and was counted as an arrival
 select (select count(*) from (select 1 from relay.messages m group by m.mailbox, m.position having count(*) > 1) twice)
      + (select count(*) from relay.messages m join relay.mailboxes b on b.mailbox = m.mailbox where m.position > b.arrivals);
+
+-- name: no look-up without a token that was issued, in each window that is not over
+select count(*) from (select time_window, count(*) as spent from issuer.lookup_spent group by time_window) s
+where s.time_window > (select max(f.time_window) from issuer.lookup_fence f)
+  and s.spent > (select coalesce(sum(i.count), 0) from issuer.lookup_issuances i where i.time_window = s.time_window);
+
+-- name: look-up tokens are counted for the account that they were issued to
+select count(*) from issuer.lookup_allowance a
+where a.time_window > (select max(f.time_window) from issuer.lookup_fence f)
+  and a.issued <> (select coalesce(sum(i.count), 0) from issuer.lookup_issuances i
+                   where i.account = a.account and i.time_window = a.time_window);
+
+-- name: the log has no gaps
+select coalesce(max(l.place) + 1, 0) - count(*) from issuer.key_log l;
+
+-- name: every manifest that was shown is in the log
+select count(*) from issuer.directory_builds b
+where b.state = 'published' and not exists (select 1 from issuer.key_log l where substr(l.leaf, 2) = b.manifest);

@@ -23,15 +23,17 @@ use crate::service::{account, directory, keys, lookup};
 
 mod files;
 
+use files::New;
+
 /// The issuer of Postern: phone numbers, accounts, certificates, blind signatures, logins.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "postern-issuer", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Make a directory with configuration, secret key, CA certificate and database; print the public key as JSON.
     Init {
@@ -50,6 +52,9 @@ enum Command {
         /// For development: the file that texts are written to instead of standard output.
         #[arg(long)]
         texts: Option<PathBuf>,
+        /// The database to write into the configuration, if not a SQLite file in the directory; a PostgreSQL one must be there.
+        #[arg(long, env = "POSTERN_ISSUER_DATABASE", hide_env_values = true, value_name = "URL")]
+        database: Option<String>,
     },
     /// Serve until SIGTERM or Ctrl-C.
     Serve(OfConfig),
@@ -95,11 +100,15 @@ enum Command {
     CheckConfig(OfConfig),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 struct OfConfig {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The database, in place of the configuration's: `sqlite:///path/file.db` or `postgres://user:password@host/database`. Other users
+    /// of the machine see a command line; a password is better off in the variable or in the configuration.
+    #[arg(long, env = "POSTERN_ISSUER_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
 }
 
 /// Why the command failed.
@@ -150,26 +159,28 @@ fn failed(error: &CliError) -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Init { dir, name, listen, url, texts } => init(&dir, &name, listen, &url, texts).await,
-        Command::Serve(of) => run_server(&of.config).await,
-        Command::RotateKeys { of, overlap } => rotate(&of.config, overlap).await,
+        Command::Init { dir, name, listen, url, texts, database } => {
+            init(&dir, New { name: &name, listen, url: &url, texts, database }).await
+        }
+        Command::Serve(of) => run_server(&of).await,
+        Command::RotateKeys { of, overlap } => rotate(&of, overlap).await,
         Command::RetireKeys(of) => {
-            let issuer = open(&of.config).await?;
+            let issuer = open(&of).await?;
             keys::retire(&issuer).await?;
             issuer.close().await;
             Ok(())
         }
-        Command::BuildDirectory(of) => build_directory(&of.config).await,
+        Command::BuildDirectory(of) => build_directory(&of).await,
         Command::RotateLookupKey(of) => {
-            let issuer = open(&of.config).await?;
+            let issuer = open(&of).await?;
             let epoch = lookup::rotate(&issuer).await?;
             issuer.close().await;
             say(&serde_json::json!({ "next_epoch": epoch }).to_string())
         }
-        Command::Revoke { of, phone } => revoke(&of.config, &phone).await,
+        Command::Revoke { of, phone } => revoke(&of, &phone).await,
         Command::AddRelay { of, name, url, public_key } => files::add_relay(&of.config, &name, &url, &public_key),
         Command::CheckConfig(of) => {
-            let config = Config::load(&of.config)?;
+            let config = Config::load(&of.config, of.database.as_deref())?;
             Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
             say(&config.redacted()?)
         }
@@ -183,10 +194,11 @@ fn say(text: &str) -> Result<(), CliError> {
     Ok(out.flush()?)
 }
 
-async fn init(dir: &Path, name: &str, listen: SocketAddr, url: &str, texts: Option<PathBuf>) -> Result<(), CliError> {
+async fn init(dir: &Path, new: New<'_>) -> Result<(), CliError> {
     let random = Randomness::system();
-    let made = files::make(&mut random.generator(), SystemClock.now(), dir, name, listen, url, texts)?;
-    let issuer = open(&made.config).await?;
+    let (name, url) = (new.name, new.url);
+    let made = files::make(&mut random.generator(), SystemClock.now(), dir, new)?;
+    let issuer = open(&OfConfig { config: made.config.clone(), database: None }).await?;
     keys::rotate(&issuer, issuer.config.limits.key_overlap_seconds).await?;
     let line = serde_json::json!({
         "name": name,
@@ -199,38 +211,38 @@ async fn init(dir: &Path, name: &str, listen: SocketAddr, url: &str, texts: Opti
     say(&line.to_string())
 }
 
-async fn open(config: &Path) -> Result<Arc<Issuer>, CliError> {
-    let config = Config::load(config)?;
+async fn open(of: &OfConfig) -> Result<Arc<Issuer>, CliError> {
+    let config = Config::load(&of.config, of.database.as_deref())?;
     let secrets = Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
     let gateway = gateway::open(&config.gateway);
     let clock = Arc::new(SystemClock);
     Ok(Issuer::open(Parts { config, secrets, clock, random: Randomness::system(), gateway }).await?)
 }
 
-async fn rotate(config: &Path, overlap: Option<u64>) -> Result<(), CliError> {
-    let issuer = open(config).await?;
+async fn rotate(of: &OfConfig, overlap: Option<u64>) -> Result<(), CliError> {
+    let issuer = open(of).await?;
     let overlap = overlap.unwrap_or(issuer.config.limits.key_overlap_seconds);
     let active = keys::rotate(&issuer, overlap).await?;
     issuer.close().await;
     say(&serde_json::json!({ "active": active, "overlap_seconds": overlap }).to_string())
 }
 
-async fn build_directory(config: &Path) -> Result<(), CliError> {
-    let issuer = open(config).await?;
+async fn build_directory(of: &OfConfig) -> Result<(), CliError> {
+    let issuer = open(of).await?;
     let built = directory::build(&issuer).await?;
     issuer.close().await;
     say(&serde_json::json!({ "build": built.ok_or(CliError::Building)? }).to_string())
 }
 
-async fn revoke(config: &Path, phone: &PhoneNumber) -> Result<(), CliError> {
-    let issuer = open(config).await?;
+async fn revoke(of: &OfConfig, phone: &PhoneNumber) -> Result<(), CliError> {
+    let issuer = open(of).await?;
     let revoked = account::revoke(&issuer, phone).await?;
     issuer.close().await;
     if revoked { say(&serde_json::json!({ "revoked": true }).to_string()) } else { Err(CliError::NoAccount) }
 }
 
-async fn run_server(config: &Path) -> Result<(), CliError> {
-    let issuer = open(config).await?;
+async fn run_server(of: &OfConfig) -> Result<(), CliError> {
+    let issuer = open(of).await?;
     if !keys::can_sign(&issuer).await? {
         return Err(CliError::NoKey);
     }

@@ -9,7 +9,7 @@ use postern_protocol::register::RelayEntry;
 use serde::{Deserialize, Serialize};
 
 /// Everything that an operator decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The issuer's name in token challenges, JWTs and login transcripts. Changing it voids all tokens and logins.
@@ -18,7 +18,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Under which URL clients and relays reach it, without a trailing slash.
     pub url: String,
-    /// `sqlite:///path/file.db`.
+    /// `sqlite:///path/file.db` or `postgres://user:password@host/database`; see `Db::open`. `--database` overrides it.
     pub database: String,
     /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
     pub secret_key_file: PathBuf,
@@ -35,6 +35,13 @@ pub struct Config {
     /// The relays that mailboxes are granted at; the first is the default.
     #[serde(default, rename = "relay", skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayConfig>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The database URL may hold a password.
+        f.debug_struct("Config").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A relay that this issuer works with.
@@ -208,11 +215,11 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a file; paths in it become relative to its directory.
+    /// Reads and checks a file; paths in it become relative to its directory. `database`, if given, takes the place of what it says.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, database: Option<&str>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
         let mut config: Self =
             toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error)))?;
@@ -221,6 +228,9 @@ impl Config {
         config.ca_certificate_file = dir.join(&config.ca_certificate_file);
         let GatewayConfig::Console { file } = &mut config.gateway;
         *file = file.as_ref().map(|file| dir.join(file));
+        if let Some(database) = database {
+            database.clone_into(&mut config.database);
+        }
         config.check()?;
         Ok(config)
     }
@@ -262,11 +272,7 @@ impl Config {
     /// [`ConfigError::Invalid`] if it does not serialise, which a checked one does.
     pub fn redacted(&self) -> Result<String, ConfigError> {
         let mut shown = self.clone();
-        if let Some((scheme, rest)) = self.database.split_once("://")
-            && let Some((_, place)) = rest.rsplit_once('@')
-        {
-            shown.database = format!("{scheme}://***@{place}");
-        }
+        shown.database = postern_store::redacted(&self.database);
         toml::to_string(&shown).map_err(|_| ConfigError::Invalid("it cannot be shown"))
     }
 
@@ -339,5 +345,6 @@ mod tests {
         config.database = "postgres://user:hunter2@db.example/postern".into();
         let shown = config.redacted().unwrap();
         assert!(!shown.contains("hunter2") && shown.contains("db.example"));
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 }

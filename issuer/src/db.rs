@@ -20,16 +20,19 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         version: 1,
         name: "issuer: initial",
         sqlite: include_str!("../../migrations/issuer/sqlite/0001_initial.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0001_initial.sql"),
     },
     Migration {
         version: 2,
         name: "issuer: contact discovery",
         sqlite: include_str!("../../migrations/issuer/sqlite/0002_discovery.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0002_discovery.sql"),
     },
     Migration {
         version: 3,
         name: "issuer: length of windows",
         sqlite: include_str!("../../migrations/issuer/sqlite/0003_window_length.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0003_window_length.sql"),
     },
 ];
 

@@ -12,7 +12,7 @@ pub enum Refusal {
     /// No valid credential of this `Authorization` scheme.
     #[error("a valid credential is needed")]
     Unauthorized(&'static str),
-    /// The database failed; nothing was committed.
+    /// The database failed. Nothing was committed, but for [`StoreError::Lost`], where nobody knows: the identical request learns it.
     #[error("storage: {0}")]
     Store(#[from] StoreError),
     /// Something failed that should not; the text is for the log and names no user.

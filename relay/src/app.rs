@@ -31,7 +31,9 @@ use crate::config::{Config, ConfigError};
 use crate::service::epoch_bases::EpochBases;
 use crate::service::issuer::IssuerCalls;
 use crate::service::keys::KeyRing;
+use crate::service::queue::Queue;
 use crate::service::retention;
+use crate::service::seen::Looks;
 use crate::service::waiters::Waiters;
 use crate::{db, http};
 
@@ -91,6 +93,8 @@ pub struct State {
     /// Held while strikes are derived from revealed seeds, so that it is done once.
     pub(crate) expanding: Mutex<()>,
     pub(crate) epoch_bases: EpochBases,
+    pub(crate) looks: Looks,
+    pub(crate) queue: Queue,
     pub(crate) waiters: Waiters,
     pub(crate) permits: Semaphore,
     /// Turns true when the relay stops: readers that wait are sent home.
@@ -139,6 +143,8 @@ impl App {
             seal: SealKey::new(*root.derive(SEAL_LABEL)),
             expanding: Mutex::new(()),
             epoch_bases: EpochBases::default(),
+            looks: Looks::start(&db, limits),
+            queue: Queue::start(&db, limits),
             waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
             permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             config,

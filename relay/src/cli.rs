@@ -36,17 +36,20 @@ enum Command {
     /// Makes a configuration and a key, and prints what the issuer must be told as one line of JSON.
     Init(Init),
     /// Serves until SIGTERM or ctrl-c. Prints one line once it listens; logs go to stderr (POSTERN_LOG=debug for more).
-    Serve {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
+    Serve(OfConfig),
     /// Reads a configuration and its key, and prints what is in force, without secrets.
-    CheckConfig {
-        /// The configuration file.
-        #[arg(long)]
-        config: PathBuf,
-    },
+    CheckConfig(OfConfig),
+}
+
+#[derive(clap::Args)]
+struct OfConfig {
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// The database, in place of the configuration's: `sqlite:///path/file.db` or `postgres://user:password@host/database`. Other users
+    /// of the machine see a command line; a password is better off in the variable or in the configuration.
+    #[arg(long, env = "POSTERN_RELAY_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -73,14 +76,17 @@ struct Init {
     // One key in 64 begins with a hyphen.
     #[arg(long, allow_hyphen_values = true)]
     issuer_public_key: SigningPublicKey,
+    /// The database to write into the configuration, if not a SQLite file in the directory; a PostgreSQL one must be there.
+    #[arg(long, env = "POSTERN_RELAY_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
 }
 
 /// The whole program: reads the command line, does it, and says how it went.
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Init(arguments) => init(arguments),
-        Command::Serve { config } => serve(&config),
-        Command::CheckConfig { config } => check(&config),
+        Command::Serve(of) => serve(&of),
+        Command::CheckConfig(of) => check(&of),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,7 +109,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
         name: arguments.name,
         listen: arguments.listen,
         url: arguments.url.trim_end_matches('/').to_owned(),
-        database: format!("sqlite://{}", dir.join("relay.db").display()),
+        database: arguments.database.unwrap_or_else(|| format!("sqlite://{}", dir.join("relay.db").display())),
         secret_key_file: PathBuf::from("secret.key"),
         issuer: IssuerConfig {
             name: arguments.issuer_name,
@@ -119,7 +125,8 @@ fn init(arguments: Init) -> Result<(), StartError> {
     // The key first: a configuration without one would look ready.
     write_new(&dir.join(&config.secret_key_file), 0o600, key_text.as_bytes())?;
     let file = dir.join("relay.toml");
-    write_new(&file, 0o644, template(&config).as_bytes())?;
+    // A database URL may hold a password.
+    write_new(&file, 0o600, template(&config).as_bytes())?;
     let line = serde_json::json!({
         "name": config.name,
         "url": config.url,
@@ -147,7 +154,7 @@ fn template(config: &Config) -> String {
          listen = {}\n\
          # Under which clients reach it, without a trailing slash.\n\
          url = {}\n\
-         # sqlite:///absolute/path.db\n\
+         # sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full\n\
          database = {}\n\
          # 32 bytes, base64url; relative to this file. Whoever has it can pass for this relay at the issuer.\n\
          secret_key_file = {}\n\n\
@@ -174,6 +181,8 @@ fn template(config: &Config) -> String {
          # concurrent_requests = {}\n\
          # waiting_readers = {}\n\
          # waiting_readers_per_mailbox = {}\n\
+         # Messages that wait for one of two writers, each; more are told to come again.\n\
+         # queued_sends = {}\n\
          # How often a waiting reader looks for what other processes wrote, and how often a silent stream says a word.\n\
          # recheck_seconds = {}\n\
          # heartbeat_seconds = {}\n\
@@ -207,6 +216,7 @@ fn template(config: &Config) -> String {
         limits.concurrent_requests,
         limits.waiting_readers,
         limits.waiting_readers_per_mailbox,
+        limits.queued_sends,
         limits.recheck_seconds,
         limits.heartbeat_seconds,
         limits.housekeeping_seconds,
@@ -229,18 +239,18 @@ fn read_key(path: &Path) -> Result<RootSecret, StartError> {
     key.map(RootSecret::from_bytes).ok_or_else(|| StartError::Key(path.display().to_string()))
 }
 
-fn check(path: &Path) -> Result<(), StartError> {
-    let config = Config::load(path)?;
+fn check(of: &OfConfig) -> Result<(), StartError> {
+    let config = Config::load(&of.config, of.database.as_deref())?;
     read_key(&config.secret_key_file)?;
     print!("{}", config.redacted());
     Ok(())
 }
 
-fn serve(path: &Path) -> Result<(), StartError> {
+fn serve(of: &OfConfig) -> Result<(), StartError> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("POSTERN_LOG");
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let config = Config::load(path)?;
+    let config = Config::load(&of.config, of.database.as_deref())?;
     let root = read_key(&config.secret_key_file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("runtime"))?;
     runtime.block_on(run(config, root))

@@ -8,7 +8,7 @@ use postern_protocol::reply::ReplyPolicy;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Everything that an operator decides.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The relay's name: the origin of its token challenge and the audience of its JWTs. Tokens are bound to it.
@@ -17,7 +17,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Under which URL clients reach it, without a trailing slash.
     pub url: String,
-    /// `sqlite:///path/file.db`.
+    /// `sqlite:///path/file.db` or `postgres://user:password@host/database`; see `Db::open`. `--database` overrides it.
     pub database: String,
     /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
     pub secret_key_file: PathBuf,
@@ -29,6 +29,13 @@ pub struct Config {
     /// How time is counted for replies. It must not change while credentials are out: they name epochs by number.
     #[serde(default, deserialize_with = "replies")]
     pub replies: ReplyPolicy,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The database URL may hold a password.
+        f.debug_struct("Config").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Reads `[replies]` as strictly as every other section; what is missing is the default. On the wire the policy is read laxly.
@@ -92,6 +99,8 @@ pub struct Limits {
     pub heartbeat_seconds: u64,
     /// How often retention is enforced, seconds.
     pub housekeeping_seconds: u64,
+    /// Messages that wait for their transaction at a time, for each of two writers; more are refused.
+    pub queued_sends: usize,
     /// How many struck nullifiers a mailbox has.
     pub strikes_per_mailbox: u64,
     /// How many revealed seeds a mailbox has.
@@ -115,6 +124,7 @@ impl Default for Limits {
             recheck_seconds: 1,
             heartbeat_seconds: 15,
             housekeeping_seconds: 60,
+            queued_sends: 4096,
             strikes_per_mailbox: 65_536,
             reveals_per_mailbox: 64,
         }
@@ -136,15 +146,19 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a file; relative paths in it are made relative to its directory.
+    /// Reads and checks a file; relative paths in it are made relative to its directory. `database`, if given, takes the place of
+    /// what it says.
     ///
     /// # Errors
     /// [`ConfigError`], naming the file or the value.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, database: Option<&str>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
         let mut config: Self = toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))?;
         if let Some(directory) = path.parent() {
             config.secret_key_file = directory.join(&config.secret_key_file);
+        }
+        if let Some(database) = database {
+            database.clone_into(&mut config.database);
         }
         config.check()?;
         Ok(config)
@@ -175,6 +189,7 @@ impl Config {
             (limits.issuer_timeout_seconds > 0, "`limits.issuer_timeout_seconds` must not be 0"),
             (limits.request_timeout_seconds > 0, "`limits.request_timeout_seconds` must not be 0"),
             (limits.concurrent_requests > 0, "`limits.concurrent_requests` must not be 0"),
+            (limits.queued_sends > 0, "`limits.queued_sends` must not be 0"),
             (
                 limits.ledger_grace_seconds >= longest_request,
                 "`limits.ledger_grace_seconds` must be twice the request timeout or more",
@@ -193,12 +208,7 @@ impl Config {
     /// The configuration as TOML, fit for a log: a password in the database URL is left out.
     pub fn redacted(&self) -> String {
         let mut shown = self.clone();
-        if let Ok(mut url) = url::Url::parse(&shown.database)
-            && url.password().is_some()
-            && url.set_password(Some("redacted")).is_ok()
-        {
-            shown.database = url.into();
-        }
+        shown.database = postern_store::redacted(&self.database);
         toml::to_string(&shown).unwrap_or_default()
     }
 }
@@ -240,6 +250,7 @@ mod tests {
         let config: Config = toml::from_str(&sample()).unwrap();
         let shown = config.redacted();
         assert!(shown.contains("relay.example") && !shown.contains("hunter2"), "{shown}");
+        assert!(!format!("{config:?}").contains("hunter2"));
         assert_eq!(toml::from_str::<Config>(&shown).unwrap().limits, Limits::default());
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod card;
 pub(crate) mod exchange;
 pub(crate) mod keys;
 pub(crate) mod mailbox;
+pub(crate) mod queue;
 pub(crate) mod read;
 pub(crate) mod release;
 pub(crate) mod reply;
@@ -15,11 +16,17 @@ use postern_store::{Migration, Row, StoreError};
 
 /// The relay's schema, oldest first.
 pub(crate) static MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "initial", sqlite: include_str!("../../migrations/relay/sqlite/0001_initial.sql") },
+    Migration {
+        version: 1,
+        name: "initial",
+        sqlite: include_str!("../../migrations/relay/sqlite/0001_initial.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0001_initial.sql"),
+    },
     Migration {
         version: 2,
         name: "reply credentials",
         sqlite: include_str!("../../migrations/relay/sqlite/0002_reply_credentials.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0002_reply_credentials.sql"),
     },
 ];
 

@@ -12,7 +12,7 @@ pub enum Refusal {
     /// As the problem says, with the value of `WWW-Authenticate` that goes with a 401.
     #[error("{}", .0.title)]
     Challenge(Box<Problem>, String),
-    /// The database failed; nothing was committed.
+    /// The database failed. Nothing was committed, but for [`StoreError::Lost`], where nobody knows: the identical request learns it.
     #[error("storage: {0}")]
     Store(#[from] StoreError),
 }

@@ -1,21 +1,32 @@
 //! The database handle: opening, and named transactions with retry.
 
-use std::path::Path;
-
 use futures::future::BoxFuture;
 
-use crate::StoreError;
-use crate::migrate::{Migration, migrate};
+use crate::connection::Connection;
+use crate::error::Failure;
+use crate::migrate::Migration;
+use crate::place::Place;
+use crate::postgres::Pool;
+use crate::retry::Tries;
 use crate::sqlite::Pools;
 use crate::tx::{Mode, Tx};
-
-/// How often a transaction is tried before the caller is told that the database is busy.
-const ATTEMPTS: u32 = 5;
+use crate::{StoreError, migrate};
 
 /// Closed on purpose: one enum and a few matches instead of a trait with bodies that drift apart.
 #[derive(Clone, Debug)]
 pub(crate) enum Engine {
     Sqlite(Pools),
+    Postgres(Pool),
+}
+
+impl Engine {
+    /// A connection with a transaction open on it.
+    pub(crate) async fn begin(&self, mode: Mode) -> Result<Connection, StoreError> {
+        match self {
+            Self::Sqlite(pools) => pools.begin(mode).await,
+            Self::Postgres(pool) => pool.begin(mode).await,
+        }
+    }
 }
 
 /// A database. Cloning shares it.
@@ -25,24 +36,37 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens, or creates readable by the owner only, the database at `url` and brings its schema up to date.
+    /// Opens the database at `url` and brings its schema up to date. Any number of programs may do so at once.
     ///
-    /// `url` is `sqlite:///path/to/file.db`; with two slashes, `sqlite://file.db`, the path is relative.
+    /// `url` is `sqlite:///path/to/file.db`; with two slashes, `sqlite://file.db`, the path is relative. The file is created,
+    /// readable by its owner only, if it is not there. Or it is `postgres://user:password@host:port/database`, where the
+    /// database must be there and the password may as well come from `PGPASSWORD` or `~/.pgpass`; with `?host=/directory` it is a
+    /// Unix socket, with `sslmode=verify-full` and, for a private CA, `sslrootcert=/file.pem` the connection is encrypted and
+    /// the server authenticated (feature `pg-tls`), and `pool_size=16` bounds the connections of this process.
     ///
     /// # Errors
-    /// [`StoreError::Url`] for another engine; [`StoreError::SchemaTooNew`] and [`StoreError::SchemaMismatch`] for a
-    /// database that this program must not touch; others as the engine reports them.
+    /// [`StoreError::Url`] for another engine, [`StoreError::UrlParameter`]; [`StoreError::Unreachable`];
+    /// [`StoreError::SchemaTooNew`] and [`StoreError::SchemaMismatch`] for a database that this program must not touch; others as
+    /// the engine reports them.
     pub async fn open(url: &str, migrations: &'static [Migration]) -> Result<Self, StoreError> {
-        let path = url.strip_prefix("sqlite://").filter(|path| !path.is_empty()).ok_or(StoreError::Url)?;
-        let engine = Engine::Sqlite(Pools::open(Path::new(path)).await?);
-        migrate(&engine, migrations).await?;
-        Ok(Self { engine })
+        let engine = match Place::parse(url)? {
+            Place::Sqlite(path) => Engine::Sqlite(Pools::open(&path).await?),
+            Place::Postgres(place) => Engine::Postgres(Pool::open(&place).await?),
+        };
+        let db = Self { engine };
+        match &db.engine {
+            Engine::Sqlite(_) => migrate::on_sqlite(&db, migrations).await?,
+            Engine::Postgres(_) => migrate::on_postgres(&db, migrations).await?,
+        }
+        Ok(db)
     }
 
     /// Runs one writing transaction. `Ok` comes back only after a durable commit; any `Err` of the closure rolls back.
     ///
-    /// The closure may run several times (the engine can ask for a retry) and so must have no effect but on `tx`. It may
-    /// borrow from its surroundings.
+    /// The closure may run several times (the engine can ask for a retry, the connection can break) and so must have no effect
+    /// but on `tx`. It may borrow from its surroundings. If the connection breaks during the commit, nobody knows whether it was
+    /// done, and the closure is run again: it must then recognise what it may have committed itself, by a key, and come to
+    /// the same result ([`Tx::may_have_committed`]).
     ///
     /// ```no_run
     /// # async fn example(db: &postern_store::Db, key: [u8; 32]) -> Result<(), postern_store::StoreError> {
@@ -54,7 +78,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// Whatever the closure returns, or the store's own: [`StoreError::Busy`] after several tries.
+    /// Whatever the closure returns, or the store's own: [`StoreError::Busy`] or [`StoreError::Lost`] after many tries,
+    /// [`StoreError::GivenUp`] if the closure hides that a statement failed.
     pub async fn run<'env, T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
     where
         F: for<'t> Fn(&'t mut Tx<'env>) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'env,
@@ -83,33 +108,74 @@ impl Db {
         T: Send,
         E: From<StoreError> + Send,
     {
-        for attempt in 1..=ATTEMPTS {
-            let mut tx = match Tx::begin(&self.engine, mode).await {
-                Ok(tx) => tx,
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let result = body(&mut tx).await;
-            if tx.is_transient() {
-                tx.rollback().await;
-            } else if let Ok(value) = result {
-                match tx.commit().await {
-                    Ok(()) => return Ok(value),
-                    Err(error) if !error.is_transient() => return Err(error.into()),
-                    Err(_) => {}
+        let mut tries = Tries::new();
+        let mut may_have_committed = false;
+        loop {
+            let (failure, result) = match self.try_once(mode, may_have_committed, &body).await {
+                Tried::Done(result) => return result,
+                Tried::Failed(failure, result) => (failure, result),
+                Tried::LostAtCommit(error) => {
+                    may_have_committed = mode == Mode::Write;
+                    (Failure::Lost, Err(error.into()))
                 }
-            } else {
-                tx.rollback().await;
+            };
+            if !tries.another(failure).await {
                 return result;
             }
-            tracing::debug!(transaction = name, attempt, "transaction will be tried again");
+            tracing::debug!(transaction = name, tries = tries.made(), ?failure, "transaction will be tried again");
         }
-        Err(StoreError::Busy.into())
+    }
+
+    async fn try_once<'env, T, E, F>(&self, mode: Mode, may_have_committed: bool, body: &F) -> Tried<T, E>
+    where
+        F: for<'t> Fn(&'t mut Tx<'env>) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'env,
+        T: Send,
+        E: From<StoreError> + Send,
+    {
+        let mut tx = match Tx::begin(&self.engine, mode, may_have_committed).await {
+            Ok(tx) => tx,
+            Err(error) => return Tried::Failed(error.failure(), Err(error.into())),
+        };
+        let result = body(&mut tx).await;
+        if let Some(failure) = tx.failure() {
+            tx.rollback().await;
+            return Tried::Failed(failure, result.and_then(|_| Err(of(failure).into())));
+        }
+        let Ok(value) = result else {
+            tx.rollback().await;
+            return Tried::Done(result);
+        };
+        match tx.commit().await {
+            Ok(()) => Tried::Done(Ok(value)),
+            Err(error @ StoreError::Lost) => Tried::LostAtCommit(error),
+            Err(error) => Tried::Failed(error.failure(), Err(error.into())),
+        }
     }
 
     /// Closes every connection after the transactions under way.
     pub async fn close(&self) {
-        let Engine::Sqlite(pools) = &self.engine;
-        pools.close().await;
+        match &self.engine {
+            Engine::Sqlite(pools) => pools.close().await,
+            Engine::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// What one try came to.
+enum Tried<T, E> {
+    /// Committed, or refused by the closure.
+    Done(Result<T, E>),
+    /// Rolled back; the error is for the caller if there is no other try.
+    Failed(Failure, Result<T, E>),
+    /// Nobody knows.
+    LostAtCommit(StoreError),
+}
+
+/// The error of a failure that the closure has hidden.
+const fn of(failure: Failure) -> StoreError {
+    match failure {
+        Failure::Busy => StoreError::Busy,
+        Failure::Lost => StoreError::Lost,
+        Failure::Duplicate | Failure::Final => StoreError::GivenUp,
     }
 }

@@ -9,17 +9,26 @@
 //! Spending something is `insert … on conflict do nothing`, and it succeeded if one row was affected.
 
 mod clock;
+mod connection;
 mod db;
 mod error;
+mod group;
+mod many;
 mod migrate;
+mod place;
+mod postgres;
+mod retry;
 mod sqlite;
 mod tx;
 mod value;
 
 pub use clock::SystemClock;
 pub use db::Db;
-pub use error::StoreError;
+pub use error::{EngineError, StoreError};
+pub use group::{Dropped, Group, Work};
+pub use many::Many;
 pub use migrate::Migration;
+pub use place::redacted;
 pub use tx::Tx;
 pub use value::{Row, Value};
 

@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Column, ConnectOptions, Row as _, Sqlite, TypeInfo, ValueRef};
 
+use crate::connection::{Connection as AnyConnection, Unfinished};
 use crate::value::{Row, Value};
 use crate::{StoreError, tx::Mode};
 
@@ -62,13 +63,13 @@ impl Pools {
     }
 
     /// A connection with a transaction open on it.
-    pub(crate) async fn begin(&self, mode: Mode) -> Result<Connection, StoreError> {
+    pub(crate) async fn begin(&self, mode: Mode) -> Result<AnyConnection, StoreError> {
         let (pool, begin) = match mode {
             Mode::Write => (&self.writer, "BEGIN IMMEDIATE"),
             Mode::Read => (&self.readers, "BEGIN"),
         };
-        let mut connection = Unfinished(Some(pool.acquire().await?));
-        execute(connection.get()?, begin, &[]).await?;
+        let mut connection = Unfinished::new(AnyConnection::Sqlite(pool.acquire().await?));
+        connection.get()?.execute(begin, &[]).await?;
         connection.take()
     }
 
@@ -100,29 +101,6 @@ async fn connect(pool: SqlitePoolOptions, options: SqliteConnectOptions) -> Resu
         }
     }
     Err(StoreError::Busy)
-}
-
-/// A connection that is closed, not returned to the pool, if it is dropped here: whoever gives up in the middle of a
-/// transaction must not leave it open for the next one. Closing rolls back.
-#[derive(Debug)]
-pub(crate) struct Unfinished(pub(crate) Option<Connection>);
-
-impl Unfinished {
-    pub(crate) fn get(&mut self) -> Result<&mut Connection, StoreError> {
-        self.0.as_mut().ok_or(StoreError::Busy)
-    }
-
-    pub(crate) fn take(mut self) -> Result<Connection, StoreError> {
-        self.0.take().ok_or(StoreError::Busy)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            connection.close_on_drop();
-        }
-    }
 }
 
 fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {

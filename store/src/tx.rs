@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use crate::sqlite::{self, Unfinished};
+use crate::connection::{Connection, Unfinished};
+use crate::error::Failure;
 use crate::value::{Row, Value};
 use crate::{StoreError, db::Engine};
 
@@ -11,7 +12,8 @@ use crate::{StoreError, db::Engine};
 pub(crate) enum Mode {
     /// Sees one snapshot, writes nothing.
     Read,
-    /// Excludes every other writer from its first statement on.
+    /// As if no other writer ran beside it: SQLite lets one in at a time, PostgreSQL makes all but one of those that collide
+    /// run again.
     Write,
 }
 
@@ -21,15 +23,21 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub struct Tx<'env> {
     connection: Unfinished,
-    transient: bool,
+    failure: Option<Failure>,
+    may_have_committed: bool,
     borrowed: PhantomData<fn(&'env ()) -> &'env ()>,
 }
 
 impl Tx<'_> {
-    pub(crate) async fn begin(engine: &Engine, mode: Mode) -> Result<Self, StoreError> {
-        let Engine::Sqlite(pools) = engine;
-        let connection = Unfinished(Some(pools.begin(mode).await?));
-        Ok(Self { connection, transient: false, borrowed: PhantomData })
+    pub(crate) async fn begin(engine: &Engine, mode: Mode, may_have_committed: bool) -> Result<Self, StoreError> {
+        let connection = Unfinished::new(engine.begin(mode).await?);
+        Ok(Self { connection, failure: None, may_have_committed, borrowed: PhantomData })
+    }
+
+    /// Whether this very transaction may have been committed before: its connection broke during the commit, and it is run
+    /// again. Whatever its own earlier commit would have changed must then be recognised, not refused.
+    pub const fn may_have_committed(&self) -> bool {
+        self.may_have_committed
     }
 
     /// Runs one statement; returns how many rows it changed.
@@ -37,7 +45,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`StoreError`] as the engine reports it; the transaction must then be given up.
     pub async fn execute(&mut self, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
-        let result = sqlite::execute(self.connection.get()?, sql, args).await;
+        let result = self.connection.get()?.execute(sql, args).await;
         self.note(result)
     }
 
@@ -46,7 +54,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`StoreError`] as the engine reports it; the transaction must then be given up.
     pub async fn fetch_all(&mut self, sql: &'static str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let result = sqlite::fetch_all(self.connection.get()?, sql, args).await;
+        let result = self.connection.get()?.fetch_all(sql, args).await;
         self.note(result)
     }
 
@@ -59,37 +67,40 @@ impl Tx<'_> {
     }
 
     pub(crate) async fn execute_script(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        let result = sqlite::execute_script(self.connection.get()?, sql).await;
+        let result = self.connection.get()?.execute_script(sql).await;
         self.note(result)
     }
 
-    /// Remembers that the engine asked for a retry, whatever the closure makes of the error.
+    /// Remembers the first failure, whatever the closure makes of the error: PostgreSQL would answer a commit after it with
+    /// success, and roll back.
     fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        self.transient |= result.as_ref().is_err_and(StoreError::is_transient);
+        if let Err(error) = &result {
+            self.failure.get_or_insert(error.failure());
+        }
         result
     }
 
     #[cfg(test)]
     pub(crate) const fn fail_as_busy(&mut self) {
-        self.transient = true;
+        self.failure = Some(Failure::Busy);
     }
 
-    pub(crate) const fn is_transient(&self) -> bool {
-        self.transient
+    pub(crate) const fn failure(&self) -> Option<Failure> {
+        self.failure
     }
 
     /// Durable when this returns `Ok`. On an error the connection is closed, which rolls back what may be left.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        sqlite::execute(self.connection.get()?, "COMMIT", &[]).await?;
+        self.connection.get()?.execute_script("COMMIT").await?;
         self.connection.take().map(drop)
     }
 
-    /// Gives the transaction up. After some errors (full disk) the engine has done so by itself, and the connection is
-    /// closed rather than guessed about.
+    /// Gives the transaction up. After some errors (full disk, lost connection) the engine has done so by itself, and the
+    /// connection is closed rather than guessed about.
     pub(crate) async fn rollback(mut self) {
         let Ok(connection) = self.connection.get() else { return };
-        if sqlite::execute(connection, "ROLLBACK", &[]).await.is_ok() {
-            drop(self.connection.take());
+        if connection.execute_script("ROLLBACK").await.is_ok() {
+            drop::<Result<Connection, _>>(self.connection.take());
         }
     }
 }

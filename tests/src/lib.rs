@@ -1,13 +1,14 @@
 //! The world of the tests: an issuer and a relay as real processes on real sockets and SQLite files, and actors who use or attack them.
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
-//! misbehave at any point ([`actor::Actor`], with [`replies`]), a look at all that is on disk ([`tables`]), the checker
+//! misbehave at any point ([`actor::Actor`], with [`replies`] and [`lookups`]), a look at all that is on disk ([`tables`]), the checker
 //! of docs/invariants.sql ([`invariants`]), and the linkability games ([`game`]). **May call** everything.
 
 pub mod actor;
 pub mod game;
 pub mod http;
 pub mod invariants;
+pub mod lookups;
 pub mod person;
 pub mod replies;
 pub mod requests;

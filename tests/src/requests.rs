@@ -4,12 +4,15 @@ use postern_credentials::identity::IdentityKey;
 use postern_credentials::login_chain::ClientLogin;
 use postern_credentials::secrets::RootSecret;
 use postern_credentials::{relay_call, session};
+use postern_protocol::directory::{LISTING_PATH, ListingRequest};
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::{CallNonce, MessageId, decode_base64};
 use postern_protocol::internal::{KEYS_PATH, KeysRequest, SIGN_PATH, SignRequest};
 use postern_protocol::login::{
-    CHALLENGE_PATH, JWT_PATH, JwtAudience, JwtRequest, LOGIN_PATH, REVOKE_PATH, RevokeRequest, SessionCall,
+    ACCOUNT_PATH, CHALLENGE_PATH, JWT_PATH, JwtAudience, JwtRequest, LOGIN_PATH, REVOKE_PATH, RevokeRequest,
+    SessionCall,
 };
+use postern_protocol::lookup::{ALLOWANCE_PATH, AMORTIZED_REQUEST_MEDIA_TYPE, LOOKUP_PATH};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CODE_PATH, CodeRequest, CodeResponse, REGISTRATION_PATH};
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, MessageList, RELEASE_PATH, SPAM_PATH};
@@ -101,8 +104,10 @@ pub async fn all(world: &World) -> (Actor, Vec<Request>) {
     alice.open_mailbox().await;
     alice.login().await;
     let mut all = of_the_issuer(world, &mut alice).await;
+    all.extend(about_lookups(&mut alice).await);
     all.extend(of_the_relay(&mut alice).await);
     all.extend(internal(world, &mut alice));
+    all.push(deletion(world).await);
     all.extend(signed_by_session(&alice));
     (alice, all)
 }
@@ -135,6 +140,32 @@ async fn of_the_issuer(world: &World, alice: &mut Actor) -> Vec<Request> {
 
 fn token_request(actor: &Actor, blinded: &Blinded) -> TokenRequest {
     TokenRequest { truncated_token_key_id: actor.key.truncated_key_id(), blinded_msg: blinded.message }
+}
+
+/// A batch of look-up tokens, and a look-up with others.
+async fn about_lookups(alice: &mut Actor) -> Vec<Request> {
+    let issuance = format!("Bearer {}", alice.jwt(JwtAudience::Issuer).await);
+    let window = alice.lookup_window().await;
+    let tokens = alice.lookup_tokens(&window, 2).await;
+    let lookup = alice.lookup(&window, &tokens, &["+41791234001", "+41791234099"]);
+    let batch = alice.blind_lookups(&window, 3).request().encode().unwrap();
+    vec![
+        Request::new("POST", alice.issuer(TOKEN_REQUEST_PATH), AMORTIZED_REQUEST_MEDIA_TYPE, batch)
+            .authorized(issuance),
+        Request::json("POST", alice.issuer(LOOKUP_PATH), &lookup),
+    ]
+}
+
+/// Somebody else gives their account up.
+async fn deletion(world: &World) -> Request {
+    let mut bob = Actor::new(world, "+41791234004").await;
+    bob.register(world, 0).await;
+    bob.login().await;
+    let request = Request::new("DELETE", bob.issuer(ACCOUNT_PATH), "", Vec::new());
+    let (id, key, seq) = bob.session.as_ref().unwrap();
+    let mac = session::call_mac(key, "DELETE", ACCOUNT_PATH, seq + 1, &[]);
+    let call = SessionCall { session: *id, seq: seq + 1, mac };
+    Request { content_type: None, ..request }.authorized(call).again(Again::Refused(ProblemKind::Unauthorized))
 }
 
 async fn of_the_relay(alice: &mut Actor) -> Vec<Request> {
@@ -207,13 +238,17 @@ fn signed_by_session(alice: &Actor) -> Vec<Request> {
     let (id, key, seq) = alice.session.as_ref().unwrap();
     let jwt = Request::json("POST", alice.issuer(JWT_PATH), &JwtRequest { audience: JwtAudience::Relay });
     let revoke = Request::json("POST", alice.issuer(REVOKE_PATH), &RevokeRequest { session: *id });
+    let listing = Request::json("PUT", alice.issuer(LISTING_PATH), &ListingRequest { listed: false });
+    let allowance = Request { content_type: None, ..Request::new("GET", alice.issuer(ALLOWANCE_PATH), "", Vec::new()) };
     let signed = |path: &str, seq: u64, request: Request| {
-        let mac = session::call_mac(key, "POST", path, seq, &request.body);
+        let mac = session::call_mac(key, request.method, path, seq, &request.body);
         request.authorized(SessionCall { session: *id, seq, mac })
     };
     vec![
         signed(JWT_PATH, seq + 1, jwt).again(Again::Refused(ProblemKind::CallReplayed)),
+        signed(LISTING_PATH, seq + 2, listing).again(Again::Refused(ProblemKind::CallReplayed)),
+        signed(ALLOWANCE_PATH, seq + 3, allowance).again(Again::Refused(ProblemKind::CallReplayed)),
         // With its session gone there is nobody to be told that it was a replay.
-        signed(REVOKE_PATH, seq + 2, revoke).again(Again::Refused(ProblemKind::Unauthorized)),
+        signed(REVOKE_PATH, seq + 4, revoke).again(Again::Refused(ProblemKind::Unauthorized)),
     ]
 }

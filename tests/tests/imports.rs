@@ -9,6 +9,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("postern-protocol", &[]),
     ("postern-credentials", &["postern-protocol"]),
     ("postern-store", &["postern-protocol"]),
+    ("postern-test-database", &[]),
     ("postern-client", &["postern-protocol", "postern-credentials"]),
     ("postern-issuer", &["postern-protocol", "postern-credentials", "postern-store"]),
     ("postern-relay", &["postern-protocol", "postern-credentials", "postern-store"]),

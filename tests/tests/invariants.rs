@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use postern_protocol::lookup::LOOKUP_PATH;
 use postern_protocol::release::{ACK_PATH, RELEASE_PATH};
 use postern_protocol::reply::Strikes;
 use postern_protocol::send::Accepted;
+use postern_tests::http::post_json;
 use postern_tests::replies::LONG_EPOCHS;
-use postern_tests::{Actor, World, invariants, programs};
+use postern_tests::{Actor, Reply, World, invariants, programs};
 use rusqlite::Connection;
 
 fn break_it(file: &Path, sql: &str) {
@@ -36,6 +38,12 @@ impl Rest {
             }
         }
         alice.exchange(&spent).await;
+        let window = alice.lookup_window().await;
+        let tokens = alice.lookup_tokens(&window, 3).await;
+        let lookup = alice.lookup(&window, &tokens[..2], &[phones[1], "+41791235999"]);
+        let reply = Reply::to(post_json(&alice.http, &alice.issuer(LOOKUP_PATH), &lookup)).await.unwrap();
+        assert_eq!(reply.status, 200);
+        world.issuer.command(&["build-directory"]);
         replies(&mut alice, &mut bob).await;
         invariants::assert_hold(&world);
         world.issuer.kill();
@@ -113,14 +121,33 @@ async fn each_planted_violation_is_found_by_its_name() {
         (relay, "update mailboxes set queued_messages = 7", "the quota counters"),
     ];
     let of_replies = about_replies().map(|(sql, name)| (relay, sql, name));
-    for (file, sql, name) in planted.into_iter().chain(of_replies) {
+    let of_lookups = about_lookups().map(|(sql, name)| (issuer, sql, name));
+    for (file, sql, name) in planted.into_iter().chain(of_replies).chain(of_lookups) {
         let found = rest.broken_by(file, sql);
         assert!(found.iter().any(|broken| broken.starts_with(name)), "{name}: {sql}: found only {found:?}");
     }
     for (name, _) in invariants::queries() {
-        let mut names = planted.iter().map(|plant| plant.2).chain(about_replies().map(|plant| plant.1));
+        let names = planted.iter().map(|plant| plant.2).chain(about_replies().map(|plant| plant.1));
+        let mut names = names.chain(about_lookups().map(|plant| plant.1));
         assert!(names.any(|planted| name.starts_with(planted)), "no violation of {name} is planted");
     }
+}
+
+/// Violations of what is said about look-ups.
+fn about_lookups() -> [(&'static str, &'static str); 6] {
+    let (spent, counted, gaps, logged) =
+        ("no look-up without", "look-up tokens are counted", "the log has no gaps", "every manifest that was shown");
+    [
+        (
+            "insert into lookup_spent select randomblob(32), time_window, request_digest, oprf_epoch from lookup_spent",
+            spent,
+        ),
+        ("update lookup_issuances set count = count - 2", spent),
+        ("update lookup_allowance set issued = issued - 1", counted),
+        ("delete from key_log where place = 0", gaps),
+        ("delete from key_log where place = (select max(place) from key_log)", logged),
+        ("update directory_builds set manifest = randomblob(200)", logged),
+    ]
 }
 
 /// Violations of what is said about messages, by whichever right they came in.

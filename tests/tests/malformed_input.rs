@@ -2,6 +2,7 @@
 
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::login::{ACCOUNT_PATH, CHALLENGE_PATH, LOGIN_PATH, SESSIONS_PATH};
+use postern_protocol::lookup::LOOKUP_PATH;
 use postern_protocol::register::{CODE_PATH, REGISTRATION_PATH};
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{REPLY_KEYS_PATH, REPLY_SCHEME, REVEALS_PATH, STRIKES_PATH};
@@ -81,7 +82,7 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
                 assert!(stored(&world) == before, "{} flipped at {position} stored something", request.url);
             } else {
                 // A blinded message with a flipped bit is another blinded message; a message id is another id; so are a
-                // salt, a verifier and a label, a nullifier, a seed, and a group secret of a version not declared yet.
+                // salt, a verifier and a label, a nullifier, a seed, a blinded number, and a group secret of a version not declared yet.
                 let free = [
                     TOKEN_REQUEST_PATH,
                     ACK_PATH,
@@ -90,6 +91,7 @@ async fn a_flipped_bit_is_refused_or_harmless_and_never_an_error_of_the_server()
                     SPAM_PATH,
                     LOGIN_PATH,
                     REGISTRATION_PATH,
+                    LOOKUP_PATH,
                     EXCHANGE_PATH,
                     REPLY_KEYS_PATH,
                     STRIKES_PATH,
@@ -144,7 +146,7 @@ async fn unknown_paths_wrong_methods_and_wrong_media_types_are_problem_documents
     }
     for request in &requests {
         let mut other = request.with_body(request.body.clone());
-        other.method = "DELETE";
+        other.method = "PATCH";
         other.send(&alice.http).await.unwrap().problem();
         if request.body.is_empty() {
             continue;

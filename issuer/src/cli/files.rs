@@ -14,6 +14,16 @@ use super::CliError;
 use crate::config::{Config, ConfigError};
 use crate::secrets;
 
+/// What the configuration is to say.
+pub(super) struct New<'a> {
+    pub(super) name: &'a str,
+    pub(super) listen: SocketAddr,
+    pub(super) url: &'a str,
+    pub(super) texts: Option<PathBuf>,
+    /// None: a file in the directory.
+    pub(super) database: Option<String>,
+}
+
 /// What was made.
 pub(super) struct Made {
     pub(super) config: PathBuf,
@@ -21,19 +31,12 @@ pub(super) struct Made {
 }
 
 /// Makes configuration, root secret and CA certificate. Nothing is overwritten.
-pub(super) fn make(
-    rng: &mut impl CryptoRng,
-    now: Timestamp,
-    dir: &Path,
-    name: &str,
-    listen: SocketAddr,
-    url: &str,
-    texts: Option<PathBuf>,
-) -> Result<Made, CliError> {
+pub(super) fn make(rng: &mut impl CryptoRng, now: Timestamp, dir: &Path, new: New<'_>) -> Result<Made, CliError> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| CliError::File(dir.to_owned(), e))?;
     let dir = dir.canonicalize().map_err(|e| CliError::File(dir.to_owned(), e))?;
     let config = dir.join("issuer.toml");
-    let text = template(&dir, name, listen, url, texts);
+    let name = new.name;
+    let text = template(&dir, new);
     let parsed: Config = toml::from_str(&text).map_err(|e| ConfigError::Parse(config.clone(), Box::new(e)))?;
     parsed.check()?;
     let ca_certificate = dir.join("ca.pem");
@@ -57,8 +60,9 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-fn template(dir: &Path, name: &str, listen: SocketAddr, url: &str, texts: Option<PathBuf>) -> String {
-    let database = format!("sqlite://{}", dir.join("issuer.db").display());
+fn template(dir: &Path, new: New<'_>) -> String {
+    let New { name, listen, url, texts, database } = new;
+    let database = database.unwrap_or_else(|| format!("sqlite://{}", dir.join("issuer.db").display()));
     let console = texts.map_or_else(
         || "# file = \"texts.log\"   # instead of standard output".to_owned(),
         |file| format!("file = {}", quoted(&file.to_string_lossy())),
@@ -78,6 +82,7 @@ name = {name}
 listen = {listen}
 # Under which clients and relays reach it; TLS is the business of a proxy in front.
 url = {url}
+# sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full
 database = {database}
 # The root secret: whoever has it is this issuer, and without it logins and keys in the database cannot be read. Keep a copy offline.
 secret_key_file = "secret.key"

@@ -9,7 +9,7 @@ use super::{count, time, timestamp};
 const LISTED: &str = "select account, phone, identity_key, mailbox, relay from accounts
     where account > $1 and state = 'active' and listed = 1 and certificate_expires > $2 order by account limit $3";
 
-const BUILDING: &str = "select lease_until from directory_builds where state = 'building'";
+const BUILDING: &str = "select lease_until, build, holder from directory_builds where state = 'building'";
 const ABANDON: &str = "update directory_builds set state = 'abandoned' where state = 'building'";
 const LAST_BUILD: &str = "select max(build) from directory_builds";
 const BEGIN: &str = "insert into directory_builds (build, state, holder, lease_until, oprf_epoch, created, manifest)
@@ -17,13 +17,15 @@ const BEGIN: &str = "insert into directory_builds (build, state, holder, lease_u
 const RENEW: &str =
     "update directory_builds set lease_until = $3 where build = $1 and holder = $2 and state = 'building'";
 const PUBLISH: &str = "update directory_builds set state = 'published', manifest = $3
-    where build = $1 and holder = $2 and state = 'building'";
+    where build = $1 and holder = $2 and (state = 'building' or (state = 'published' and manifest = $3))";
 const LATEST: &str = "select build, oprf_epoch, created, manifest from directory_builds
     where state = 'published' order by build desc limit 1";
 const LATEST_EPOCH: &str =
     "select oprf_epoch from directory_builds where state = 'published' order by build desc limit 1";
 
-const PUT_FILE: &str = "insert into directory_files (build, kind, bucket, digest, bytes) values ($1, $2, $3, $4, $5)";
+/// Only its holder writes a build's files, and each once: what is there is this file, from a commit that nobody heard of.
+const PUT_FILE: &str = "insert into directory_files (build, kind, bucket, digest, bytes) values ($1, $2, $3, $4, $5)
+    on conflict (build, kind, bucket) do nothing";
 const FIND_FILE: &str = "select f.digest, f.bytes from directory_files f join directory_builds b on b.build = f.build
     where f.build = $1 and f.kind = $2 and f.bucket = $3 and b.state = 'published'";
 
@@ -123,6 +125,10 @@ pub(crate) async fn begin(
     lease_until: Timestamp,
 ) -> Result<Option<Claim>, StoreError> {
     if let Some(row) = tx.fetch_optional(BUILDING, &[]).await? {
+        if row.array(2)? == holder {
+            // Begun before, and nobody heard of the commit.
+            return Ok(Some(Claim { build: number(row.int(1)?, 1)?, holder }));
+        }
         if timestamp(row.int(0)?) > now {
             return Ok(None);
         }
@@ -141,7 +147,7 @@ pub(crate) async fn renew(tx: &mut Tx<'_>, claim: &Claim, lease_until: Timestamp
     Ok(tx.execute(RENEW, &args).await? == 1)
 }
 
-/// From now on it is served; false if it was given up meanwhile.
+/// From now on it is served, however often this is done; false if it was given up meanwhile.
 pub(crate) async fn publish(tx: &mut Tx<'_>, claim: &Claim, manifest: &[u8]) -> Result<bool, StoreError> {
     let args = [count(claim.build.into()), claim.holder.into(), manifest.into()];
     Ok(tx.execute(PUBLISH, &args).await? == 1)

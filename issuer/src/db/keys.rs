@@ -16,7 +16,7 @@ const PRIVATE: &str = "select private_key from token_keys where key_id = $1";
 const RETIRE_ACTIVE: &str = "update token_keys set state = 'retiring', not_after = $1 where state = 'active'";
 const INSERT: &str = "insert into token_keys (key_id, state, private_key, spki, created, not_after)
     values ($1, 'active', $2, $3, $4, null)";
-const ERASE_PRIVATE: &str = "update token_keys set private_key = x'' where key_id = $1";
+const ERASE_PRIVATE: &str = "update token_keys set private_key = $2 where key_id = $1";
 const DELETE: &str = "delete from token_keys where key_id = $1";
 
 const ADD: &str = "insert into key_counters (key_id, relay, count, created) values ($1, $2, $3, $4)
@@ -91,7 +91,7 @@ pub(crate) async fn succeed(
 
 /// Erases the private half of a key whose time is over.
 pub(crate) async fn erase_private(tx: &mut Tx<'_>, key: &TokenKeyId) -> Result<(), StoreError> {
-    tx.execute(ERASE_PRIVATE, &[key.0.into()]).await.map(drop)
+    tx.execute(ERASE_PRIVATE, &[key.0.into(), Vec::new().into()]).await.map(drop)
 }
 
 /// Deletes a key; what it signed must have been dropped before.

@@ -24,6 +24,7 @@ const SET_LISTED: &str = "update accounts set listed = $2 where account = $1 and
 const DELETE: &str = "update accounts set state = 'deleted', phone = '', identity_key = $2, certificate = $2,
     login_salt = $2, login_verifier = $2 where account = $1";
 const REVOKE: &str = "update accounts set state = 'revoked' where account = $1 and state = 'active'";
+const IS_REVOKED: &str = "select 1 from accounts where account = $1 and state = 'revoked'";
 
 const FIND_ANSWER: &str = "select body_digest, answer from registrations where cookie_digest = $1";
 const INSERT_ANSWER: &str =
@@ -112,6 +113,11 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<(), St
 /// Revokes the account; false if it was not active.
 pub(crate) async fn revoke(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<bool, StoreError> {
     Ok(tx.execute(REVOKE, &[account.into()]).await? == 1)
+}
+
+/// Whether the account is revoked.
+pub(crate) async fn is_revoked(tx: &mut Tx<'_>, account: &[u8; 32]) -> Result<bool, StoreError> {
+    Ok(tx.fetch_optional(IS_REVOKED, &[account.into()]).await?.is_some())
 }
 
 /// A first registration; no tokens yet.

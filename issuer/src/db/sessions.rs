@@ -12,6 +12,7 @@ const FIND: &str = "select account, session_key, expires from sessions where ses
 const OF_ACCOUNT: &str = "select session, label, created, last_used, expires from sessions
     where account = $1 and expires > $2 order by created desc, session";
 const ADVANCE: &str = "update sessions set seq = $2, last_used = $3 where session = $1 and seq < $2";
+const STANDS_AT: &str = "select 1 from sessions where session = $1 and seq = $2";
 const DELETE: &str = "delete from sessions where session = $1 and account = $2";
 const DELETE_OF_ACCOUNT: &str = "delete from sessions where account = $1";
 /// All but the `$2` that were used last.
@@ -99,6 +100,11 @@ pub(crate) async fn advance(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     Ok(tx.execute(ADVANCE, &[session.0.into(), count(seq), time(now)]).await? == 1)
+}
+
+/// Whether the call with this number was the last one that was accepted.
+pub(crate) async fn stands_at(tx: &mut Tx<'_>, session: &SessionId, seq: u64) -> Result<bool, StoreError> {
+    Ok(tx.fetch_optional(STANDS_AT, &[session.0.into(), count(seq)]).await?.is_some())
 }
 
 /// Ends a session of this account.

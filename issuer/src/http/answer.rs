@@ -109,8 +109,8 @@ impl From<Refusal> for Answer {
             Refusal::Unauthorized(scheme) => {
                 Self::problem(&Problem::new(ProblemKind::Unauthorized)).with(WWW_AUTHENTICATE, scheme)
             }
-            Refusal::Store(StoreError::Busy) => {
-                tracing::warn!("the database is busy");
+            Refusal::Store(error @ (StoreError::Busy | StoreError::Lost)) => {
+                tracing::warn!(%error, "a request must be repeated");
                 Self::problem(&Problem::new(ProblemKind::Unavailable).retry_after(1))
             }
             failure @ (Refusal::Store(_) | Refusal::Failed(_)) => {

@@ -38,6 +38,10 @@ pub async fn delete(issuer: &Issuer, caller: &Caller) -> Result<(), Refusal> {
         .db
         .run("delete an account", |tx| {
             Box::pin(async move {
+                // Deleted before, in a commit that nobody heard of: the session went with it.
+                if tx.may_have_committed() && db::register::find(tx, &caller.account).await?.is_none() {
+                    return Ok(());
+                }
                 sessions::accept(tx, caller, now).await?;
                 db::register::delete(tx, &caller.account).await?;
                 Ok(db::sessions::delete_of_account(tx, &caller.account).await?)
@@ -57,7 +61,9 @@ pub async fn revoke(issuer: &Issuer, phone: &PhoneNumber) -> Result<bool, Refusa
         .db
         .run("revoke an account", |tx| {
             Box::pin(async move {
-                let revoked = db::register::revoke(tx, account).await?;
+                let mut revoked = db::register::revoke(tx, account).await?;
+                // Or by this very transaction, in a commit that nobody heard of.
+                revoked |= tx.may_have_committed() && db::register::is_revoked(tx, account).await?;
                 db::sessions::delete_of_account(tx, account).await?;
                 Ok(revoked)
             })

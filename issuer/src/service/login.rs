@@ -83,8 +83,9 @@ async fn begin_guess(
         .run("count a guess", |tx| {
             Box::pin(async move {
                 attempts::count_each(tx, counters, now).await?;
-                // A nonce that was used cannot be guessed with: giving up here also takes the count back.
-                if !db::login::use_nonce(tx, &digest, expires).await? {
+                // A nonce that was used cannot be guessed with: giving up here also takes the count back. Unless the one who used
+                // it was this transaction, whose commit nobody heard of: then the guess is counted twice, and goes on.
+                if !db::login::use_nonce(tx, &digest, expires).await? && !tx.may_have_committed() {
                     return Err(ProblemKind::LoginRefused.into());
                 }
                 Ok(db::register::find(tx, account).await?)
@@ -131,6 +132,10 @@ async fn open_session(
         .db
         .run("open a session", |tx| {
             Box::pin(async move {
+                // Committed before, and nobody heard of it: the session's name is its own.
+                if db::sessions::find(tx, &new.session, now).await?.is_some() {
+                    return Ok(());
+                }
                 db::sessions::delete_beyond(tx, new.account, keep.saturating_sub(1)).await?;
                 db::sessions::insert(tx, new).await?;
                 attempts::give_back_each(tx, counters).await?;

@@ -54,9 +54,12 @@ pub async fn ask_code(issuer: &Arc<Issuer>, request: &CodeRequest) -> Result<Cod
         // The number did not get it; the day's budget keeps its count, in case somebody else was paid.
         let [number, block, _] = counters;
         let returned = &[number, block];
-        let giving = issuer
-            .db
-            .run("give a text back", |tx| Box::pin(async move { attempts::give_back_each(tx, returned).await }));
+        let giving = issuer.db.run("give a text back", |tx| {
+            Box::pin(async move {
+                // Rather one text too few than one given back twice.
+                if tx.may_have_committed() { Ok(()) } else { attempts::give_back_each(tx, returned).await }
+            })
+        });
         giving.await?;
         return Err(Refusal::retry_after(ProblemKind::TextFailed, TEXT_RETRY_SECONDS));
     }

@@ -68,11 +68,17 @@ pub async fn authenticate(
 
 /// Accepts the call's number, first of all, and returns the account.
 pub(super) async fn accept(tx: &mut Tx<'_>, caller: &Caller, now: Timestamp) -> Result<AccountRow, Refusal> {
-    if !db::sessions::advance(tx, &caller.session, caller.seq, now).await? {
+    if !db::sessions::advance(tx, &caller.session, caller.seq, now).await? && !accepted_before(tx, caller).await? {
         let lives = db::sessions::find(tx, &caller.session, now).await?.is_some();
         return Err(if lives { ProblemKind::CallReplayed.into() } else { unauthorised() });
     }
     db::register::find(tx, &caller.account).await?.ok_or_else(unauthorised)
+}
+
+/// Whether this very transaction has accepted the call in a commit that nobody heard of: the session then stands at its number.
+/// Whatever such a call asks for may be done once more.
+async fn accepted_before(tx: &mut Tx<'_>, caller: &Caller) -> Result<bool, Refusal> {
+    Ok(tx.may_have_committed() && db::sessions::stands_at(tx, &caller.session, caller.seq).await?)
 }
 
 /// A short-lived bearer token. For the relay its subject is the mailbox id, so that the relay never sees the account.
@@ -131,6 +137,11 @@ pub async fn revoke(issuer: &Issuer, caller: &Caller, request: &RevokeRequest) -
         .db
         .run("revoke a session", |tx| {
             Box::pin(async move {
+                // A session that ends itself is not there to accept the call again.
+                let ends_itself = request.session == caller.session && tx.may_have_committed();
+                if ends_itself && db::sessions::find(tx, &caller.session, now).await?.is_none() {
+                    return Ok(());
+                }
                 accept(tx, caller, now).await?;
                 Ok(db::sessions::delete(tx, &request.session, &caller.account).await?)
             })

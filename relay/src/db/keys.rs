@@ -6,7 +6,7 @@ use postern_store::{StoreError, Tx, Value};
 
 use super::{corrupt, int, unsigned};
 
-const ALL: &str = "SELECT spki, state, not_before, not_after FROM token_keys ORDER BY not_before DESC";
+const ALL: &str = "SELECT spki, state, not_before, not_after FROM token_keys ORDER BY coalesce(not_before, 0) DESC";
 const PUT: &str = "INSERT INTO token_keys (key_id, spki, state, not_before, not_after) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (key_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before, \
      not_after = excluded.not_after";

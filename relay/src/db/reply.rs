@@ -1,9 +1,11 @@
 //! Replies: group secrets (sealed), nullifiers, and the fence behind which epochs are forgotten (design §3).
 
+use std::collections::HashSet;
+
 use postern_credentials::reply_credential::ReplyNullifier;
 use postern_protocol::ids::{MailboxId, MessageId};
 use postern_protocol::reply::ReplyPolicy;
-use postern_store::{StoreError, Tx, Value};
+use postern_store::{Many, Row, StoreError, Tx, Value};
 
 use super::corrupt;
 
@@ -13,12 +15,16 @@ const PUT_KEY: &str = "INSERT INTO reply_keys (mailbox, key_version, sealed) VAL
 const DROP_KEY: &str = "DELETE FROM reply_keys WHERE mailbox = $1 AND key_version = $2";
 const FIND: &str =
     "SELECT request_digest, message FROM reply_nullifiers WHERE mailbox = $1 AND epoch = $2 AND nullifier = $3";
-const TAKE: &str = "INSERT INTO reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) \
-     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mailbox, epoch, nullifier) DO NOTHING";
+static TAKE: Many = Many::rows(
+    "INSERT INTO reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) \
+     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mailbox, epoch, nullifier) DO NOTHING RETURNING mailbox, epoch, nullifier",
+);
+const UNTAKE: &str = "DELETE FROM reply_nullifiers WHERE mailbox = $1 AND epoch = $2 AND nullifier = $3";
+static VERSIONS: Many = Many::list("SELECT mailbox, key_version FROM reply_keys WHERE mailbox IN ($1)");
 const CAME: &str = "SELECT 1 FROM reply_nullifiers WHERE mailbox = $1 AND message = $2";
 const PIN_POLICY: &str = "UPDATE reply_fence SET epoch_seconds = $1, period_seconds = $2 WHERE epoch_seconds IS NULL";
 const IS_POLICY: &str = "SELECT 1 FROM reply_fence WHERE epoch_seconds = $1 AND period_seconds = $2";
-const FENCED: &str = "SELECT 1 FROM reply_fence WHERE epoch >= $1";
+const FENCE: &str = "SELECT epoch FROM reply_fence WHERE one = 1";
 
 /// A version of a mailbox's group secret, sealed; none if the relay has it not.
 pub(crate) async fn key(tx: &mut Tx<'_>, mailbox: &MailboxId, version: u32) -> Result<Option<Vec<u8>>, StoreError> {
@@ -29,7 +35,7 @@ pub(crate) async fn key(tx: &mut Tx<'_>, mailbox: &MailboxId, version: u32) -> R
 /// All versions of a mailbox's group secret, sealed.
 pub(crate) async fn keys(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<Vec<(u32, Vec<u8>)>, StoreError> {
     let rows = tx.fetch_all(KEYS, &[mailbox.0.into()]).await?;
-    let read = |row: &postern_store::Row| {
+    let read = |row: &Row| {
         let version = u32::try_from(row.int(0)?).map_err(|_| corrupt(0, "a 32-bit number"))?;
         Ok((version, row.blob(1)?))
     };
@@ -62,6 +68,17 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Mailbox (32) ‖ epoch (4) ‖ nullifier (8).
+    pub(crate) fn name(&self) -> [u8; 44] {
+        let mut name = [0; 44];
+        let (mailbox, rest) = name.split_at_mut(32);
+        let (epoch, nullifier) = rest.split_at_mut(4);
+        mailbox.copy_from_slice(&self.mailbox.0);
+        epoch.copy_from_slice(&self.epoch.to_be_bytes());
+        nullifier.copy_from_slice(&self.nullifier.0);
+        name
+    }
+
     pub(super) fn key(&self) -> [Value; 3] {
         [self.mailbox.0.into(), i64::from(self.epoch).into(), self.nullifier.0.into()]
     }
@@ -82,11 +99,38 @@ pub(crate) async fn find(tx: &mut Tx<'_>, slot: &Slot) -> Result<Option<Taken>, 
     row.map(|row| Ok(Taken { request_digest: row.array(0)?, message: MessageId(row.array(1)?) })).transpose()
 }
 
-/// Uses the slot; `false` if it was used before.
-pub(crate) async fn take(tx: &mut Tx<'_>, slot: &Slot, taken: &Taken) -> Result<bool, StoreError> {
-    let [mailbox, epoch, nullifier] = slot.key();
-    let args = [mailbox, epoch, nullifier, taken.request_digest.into(), taken.message.0.into()];
-    Ok(tx.execute(TAKE, &args).await? == 1)
+/// Uses the slots that are unused; which they were ([`Slot::name`]). One that comes twice is used once.
+pub(crate) async fn take(tx: &mut Tx<'_>, slots: Vec<(&Slot, &Taken)>) -> Result<HashSet<[u8; 44]>, StoreError> {
+    let mut named: Vec<_> = slots.into_iter().map(|(slot, taken)| (slot.name(), slot, taken)).collect();
+    named.sort_unstable_by_key(|(name, ..)| *name);
+    let row = |(_, slot, taken): (_, &Slot, &Taken)| {
+        let [mailbox, epoch, nullifier] = slot.key();
+        vec![mailbox, epoch, nullifier, taken.request_digest.into(), taken.message.0.into()]
+    };
+    let rows = tx.fetch_many(&TAKE, named.into_iter().map(row).collect()).await?;
+    let read = |row: &Row| {
+        let epoch = u32::try_from(row.int(1)?).map_err(|_| corrupt(1, "a 32-bit number"))?;
+        Ok(Slot { mailbox: MailboxId(row.array(0)?), epoch, nullifier: ReplyNullifier(row.array(2)?) }.name())
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Takes back that a slot was used, in the transaction in which it was.
+pub(crate) async fn untake(tx: &mut Tx<'_>, slot: &Slot) -> Result<(), StoreError> {
+    tx.execute(UNTAKE, &slot.key()).await.map(drop)
+}
+
+/// The versions of these mailboxes' group secrets.
+pub(crate) async fn versions(
+    tx: &mut Tx<'_>,
+    mailboxes: HashSet<MailboxId>,
+) -> Result<HashSet<(MailboxId, u32)>, StoreError> {
+    let rows = tx.fetch_many(&VERSIONS, mailboxes.into_iter().map(|mailbox| vec![mailbox.0.into()]).collect()).await?;
+    let read = |row: &Row| {
+        let version = u32::try_from(row.int(1)?).map_err(|_| corrupt(1, "a 32-bit number"))?;
+        Ok((MailboxId(row.array(0)?), version))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Whether a reply of this name came to the mailbox, in an epoch that is not dropped yet.
@@ -94,9 +138,10 @@ pub(crate) async fn came(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &Message
     Ok(tx.fetch_optional(CAME, &[mailbox.0.into(), message.0.into()]).await?.is_some())
 }
 
-/// Whether the epoch's nullifiers have been dropped: then nothing can say any more which slots were used in it.
-pub(crate) async fn is_fenced(tx: &mut Tx<'_>, epoch: u32) -> Result<bool, StoreError> {
-    Ok(tx.fetch_optional(FENCED, &[i64::from(epoch).into()]).await?.is_some())
+/// The last epoch whose nullifiers have been dropped: nothing can say any more which slots were used up to it. None before the first.
+pub(crate) async fn fence(tx: &mut Tx<'_>) -> Result<Option<u32>, StoreError> {
+    let row = tx.fetch_optional(FENCE, &[]).await?.ok_or_else(|| corrupt(0, "the fence"))?;
+    Ok(u32::try_from(row.int(0)?).ok())
 }
 
 /// Whether epochs are counted as ever; the first time they are, it is written down.

@@ -1,23 +1,26 @@
-//! The ledger's rows, and queueing, for cold sends and replies alike (design §2.1: spend and enqueue are one transaction).
+//! The ledger's rows (design §2.1).
 
-use postern_protocol::ids::{MailboxId, MessageId, Nullifier, RsaElement, TokenKeyId};
-use postern_protocol::reply::ReplyAuthorization;
-use postern_store::{Row, StoreError, Tx, Value};
+use std::collections::{HashMap, HashSet};
 
-use super::{corrupt, int, opt_array};
+use postern_protocol::ids::{MailboxId, Nullifier, RsaElement, TokenKeyId};
+use postern_store::{Many, Row, StoreError, Tx, Value};
+
+use super::{corrupt, opt_array};
 
 const FIND: &str = "SELECT state, token_digest, mailbox, envelope_digest, blinded_digest, blind_signature \
      FROM ledger WHERE nullifier = $1";
 const KEY_RETIRED: &str = "SELECT 1 FROM retired_keys WHERE key_id = $1";
-const ATTACH: &str = "INSERT INTO ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest) \
-     VALUES ($1, $2, $3, 'attached', $4, $5) ON CONFLICT (nullifier) DO NOTHING";
-const COUNT_IN: &str = "UPDATE mailboxes SET queued_messages = queued_messages + 1, queued_bytes = queued_bytes + $2, \
-     arrivals = arrivals + 1 WHERE mailbox = $1 AND queued_messages < $3 AND queued_bytes + $2 <= $4";
-// `arrivals` has just been counted up in the same transaction: the place in the queue, which a clock cannot give.
-const ENQUEUE: &str = "INSERT INTO messages (mailbox, message, position, arrived_at, size, envelope, \
-     reply_key_version, reply_epoch, presentation) \
-     SELECT $1, $2, arrivals, $3, $4, $5, $6, $7, $8 FROM mailboxes WHERE mailbox = $1";
-const UNCOUNT_ARRIVAL: &str = "UPDATE mailboxes SET arrivals = arrivals - 1 WHERE mailbox = $1";
+static RETIRED: Many = Many::list("SELECT key_id FROM retired_keys WHERE key_id IN ($1)");
+static SEEN: Many = Many::list(
+    "SELECT state, token_digest, mailbox, envelope_digest, blinded_digest, blind_signature, nullifier \
+     FROM ledger WHERE nullifier IN ($1)",
+);
+static OPEN: Many = Many::list("SELECT mailbox FROM mailboxes WHERE mailbox IN ($1)");
+static ATTACH: Many = Many::rows(
+    "INSERT INTO ledger (nullifier, key_id, token_digest, mailbox, envelope_digest, state) \
+     VALUES ($1, $2, $3, $4, $5, 'attached') ON CONFLICT (nullifier) DO NOTHING RETURNING nullifier",
+);
+const DETACH: &str = "DELETE FROM ledger WHERE nullifier = $1";
 
 /// Where a token stands (design §2.1). A token without a row is unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,7 @@ impl TokenState {
 }
 
 /// A row of the ledger.
+#[derive(Clone)]
 pub(crate) struct LedgerRow {
     pub(crate) state: TokenState,
     /// SHA-256 of the whole token.
@@ -84,6 +88,7 @@ pub(crate) async fn key_is_retired(tx: &mut Tx<'_>, key: &TokenKeyId) -> Result<
 }
 
 /// What a cold send writes.
+#[derive(Clone)]
 pub(crate) struct Spend {
     pub(crate) nullifier: Nullifier,
     pub(crate) key_id: TokenKeyId,
@@ -92,60 +97,48 @@ pub(crate) struct Spend {
     pub(crate) envelope_digest: [u8; 32],
 }
 
-/// Spends the token; `false` if it has a row already.
-pub(crate) async fn attach(tx: &mut Tx<'_>, spend: &Spend) -> Result<bool, StoreError> {
-    let args: [Value; 5] = [
-        spend.nullifier.0.into(),
-        spend.key_id.0.into(),
-        spend.token_digest.into(),
-        spend.mailbox.0.into(),
-        spend.envelope_digest.into(),
-    ];
-    Ok(tx.execute(ATTACH, &args).await? == 1)
-}
-
-/// What a mailbox may hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Quota {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-}
-
-/// A message that comes in.
-pub(crate) struct Arrival<'a> {
-    pub(crate) mailbox: MailboxId,
-    pub(crate) message: MessageId,
-    /// Unix seconds.
-    pub(crate) at: u64,
-    pub(crate) envelope: &'a [u8],
-    /// What a reply was admitted by; none for a cold send.
-    pub(crate) reply: Option<&'a ReplyAuthorization>,
-}
-
-/// Queues the envelope; `false` if the mailbox is gone or full, and then nothing is written.
-pub(crate) async fn enqueue(tx: &mut Tx<'_>, arrival: &Arrival<'_>, quota: Quota) -> Result<bool, StoreError> {
-    let size = int(u64::try_from(arrival.envelope.len()).unwrap_or(u64::MAX));
-    let counted: [Value; 4] =
-        [arrival.mailbox.0.into(), size.into(), int(quota.messages).into(), int(quota.bytes).into()];
-    if tx.execute(COUNT_IN, &counted).await? != 1 {
-        return Ok(false);
+impl Spend {
+    fn row(&self) -> Vec<Value> {
+        vec![
+            self.nullifier.0.into(),
+            self.key_id.0.into(),
+            self.token_digest.into(),
+            self.mailbox.0.into(),
+            self.envelope_digest.into(),
+        ]
     }
-    let message: [Value; 8] = [
-        arrival.mailbox.0.into(),
-        arrival.message.0.into(),
-        int(arrival.at).into(),
-        size.into(),
-        arrival.envelope.into(),
-        arrival.reply.map(|reply| i64::from(reply.key_version)).into(),
-        arrival.reply.map(|reply| i64::from(reply.epoch)).into(),
-        arrival.reply.map(|reply| reply.presentation).into(),
-    ];
-    tx.execute(ENQUEUE, &message).await?;
-    Ok(true)
 }
 
-/// Takes back that something arrived, after it was queued and removed in this transaction: nobody who waits is told.
-pub(crate) async fn uncount_arrival(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<(), StoreError> {
-    tx.execute(UNCOUNT_ARRIVAL, &[mailbox.0.into()]).await?;
-    Ok(())
+/// Those of these keys whose rows have been dropped.
+pub(crate) async fn retired(tx: &mut Tx<'_>, keys: HashSet<[u8; 32]>) -> Result<HashSet<[u8; 32]>, StoreError> {
+    let keys = keys.into_iter().map(|key| vec![key.into()]).collect();
+    tx.fetch_many(&RETIRED, keys).await?.iter().map(|row| row.array(0)).collect()
+}
+
+/// Spends the tokens that have no row; which they were. One that comes twice is spent once.
+pub(crate) async fn attach(tx: &mut Tx<'_>, mut spends: Vec<&Spend>) -> Result<HashSet<Nullifier>, StoreError> {
+    spends.sort_unstable_by_key(|spend| spend.nullifier.0);
+    let rows = spends.into_iter().map(Spend::row).collect();
+    tx.fetch_many(&ATTACH, rows).await?.iter().map(|row| row.array(0).map(Nullifier)).collect()
+}
+
+/// Takes back that a token was spent, in the transaction in which it was.
+pub(crate) async fn detach(tx: &mut Tx<'_>, nullifier: &Nullifier) -> Result<(), StoreError> {
+    tx.execute(DETACH, &[nullifier.0.into()]).await.map(drop)
+}
+
+/// Of mailboxes and tokens: which of the ones are open, and the rows of the others.
+pub(crate) async fn seen(
+    tx: &mut Tx<'_>,
+    asked: &[(MailboxId, Nullifier)],
+) -> Result<(HashSet<MailboxId>, HashMap<Nullifier, LedgerRow>), StoreError> {
+    let mailboxes: HashSet<_> = asked.iter().map(|(mailbox, _)| mailbox.0).collect();
+    let mailboxes = mailboxes.into_iter().map(|mailbox| vec![mailbox.into()]).collect();
+    let open: Result<_, StoreError> =
+        tx.fetch_many(&OPEN, mailboxes).await?.iter().map(|row| row.array(0).map(MailboxId)).collect();
+    let tokens = asked.iter().map(|(_, nullifier)| vec![nullifier.0.into()]).collect();
+    let rows = tx.fetch_many(&SEEN, tokens).await?;
+    let read = |row: &Row| Ok((Nullifier(row.array(6)?), LedgerRow::read(row)?));
+    let rows: Result<_, StoreError> = rows.iter().map(read).collect();
+    Ok((open?, rows?))
 }

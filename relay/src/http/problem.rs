@@ -6,6 +6,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use postern_protocol::problem::{MEDIA_TYPE, Problem, ProblemKind};
+use postern_store::StoreError;
 
 use crate::error::Refusal;
 
@@ -26,6 +27,10 @@ impl IntoResponse for Refusal {
                 render(&problem, scheme)
             }
             Self::Challenge(problem, challenge) => render(&problem, &challenge),
+            Self::Store(error @ (StoreError::Busy | StoreError::Lost)) => {
+                tracing::warn!(%error, "a request must be repeated");
+                render(&Problem::new(ProblemKind::Unavailable).retry_after(INTERNAL_RETRY), "")
+            }
             Self::Store(error) => {
                 tracing::error!(%error, "the database failed");
                 render(&Problem::new(ProblemKind::Internal).retry_after(INTERNAL_RETRY), "")

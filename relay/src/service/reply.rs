@@ -15,11 +15,11 @@ use postern_protocol::time::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::queue::{Job, Outcome, Right};
 use super::{reply_keys, send, strike};
 use crate::app::App;
-use crate::db::release;
+use crate::db::mailbox;
 use crate::db::reply::{self, Slot, Taken};
-use crate::db::send::{Arrival, uncount_arrival};
 use crate::db::strike as strikes;
 use crate::error::Refusal;
 
@@ -83,6 +83,9 @@ pub(crate) async fn accept(
     let now = app.clock.now();
     let reply = Reply::new(app, mailbox, shown, &envelope);
     let known = known(app, &reply, app.config.replies.epoch_at(now)).await?;
+    if !known.is_open {
+        return Err(ProblemKind::MailboxUnknown.into());
+    }
     let sealed_key = known.sealed_key.ok_or_else(|| send::challenge(app, ProblemKind::ReplyInvalid))?;
     check_epoch(app, reply.slot.epoch, now)?;
     if let Some(before) = &known.taken {
@@ -92,13 +95,14 @@ pub(crate) async fn accept(
     if known.strikes_due {
         strike::expand(app, mailbox).await?;
     }
-    let answer = write(app, &reply, &envelope, now).await?;
+    let answer = write(app, reply, envelope, now).await?;
     app.waiters.wake(&mailbox);
     Ok(answer)
 }
 
 /// What the database says before the presentation is looked into.
 struct Known {
+    is_open: bool,
     sealed_key: Option<Vec<u8>>,
     taken: Option<Taken>,
     /// Whether strikes are still to be derived from revealed seeds.
@@ -111,6 +115,7 @@ async fn known(app: &App, reply: &Reply, epoch_now: u32) -> Result<Known, Refusa
         .read("reply_seen", |tx| {
             Box::pin(async move {
                 Ok(Known {
+                    is_open: mailbox::exists(tx, &slot.mailbox).await?,
                     sealed_key: reply::key(tx, &slot.mailbox, version).await?,
                     taken: reply::find(tx, slot).await?,
                     strikes_due: !strikes::due(tx, &slot.mailbox, epoch_now).await?.is_empty(),
@@ -133,34 +138,15 @@ fn check_epoch(app: &App, epoch: u32, now: Timestamp) -> Result<(), Refusal> {
     }
 }
 
-/// Uses the slot and queues, in one transaction. Whatever refuses rolls the slot back.
-async fn write(app: &App, reply: &Reply, envelope: &[u8], now: Timestamp) -> Result<MessageId, Refusal> {
-    let Reply { slot, taken, shown, .. } = reply;
-    let arrival =
-        Arrival { mailbox: slot.mailbox, message: taken.message, at: now.seconds(), envelope, reply: Some(shown) };
-    let arrival = &arrival;
-    app.db
-        .run("reply", |tx| {
-            Box::pin(async move {
-                if reply::is_fenced(tx, slot.epoch).await? {
-                    return Err(ProblemKind::ReplyEpoch.into());
-                }
-                // The owner may have dropped it since the signature was checked.
-                if reply::key(tx, &slot.mailbox, shown.key_version).await?.is_none() {
-                    return Err(send::challenge(app, ProblemKind::ReplyInvalid));
-                }
-                if !reply::take(tx, slot, taken).await? {
-                    let before = reply::find(tx, slot).await?.ok_or(ProblemKind::Internal)?;
-                    return reply.decide(&before);
-                }
-                send::enqueue(app, tx, arrival).await?;
-                // Queued and removed again, so that quota and answer are those of any other reply.
-                if strikes::is_struck(tx, slot).await? {
-                    release::remove(tx, &slot.mailbox, &taken.message).await?;
-                    uncount_arrival(tx, &slot.mailbox).await?;
-                }
-                Ok(taken.message)
-            })
-        })
-        .await
+/// Uses the slot and queues, in one transaction. Whatever refuses takes the slot's use back.
+async fn write(app: &App, reply: Reply, envelope: Bytes, now: Timestamp) -> Result<MessageId, Refusal> {
+    let Reply { slot, taken, ref shown, .. } = reply;
+    let right = Right::Slot { slot, taken, shown: shown.clone() };
+    match app.queue.put(Job { right, at: now.seconds(), envelope }).await? {
+        Outcome::Used(before) => reply.decide(&before),
+        Outcome::Fenced => Err(ProblemKind::ReplyEpoch.into()),
+        // The owner has dropped the key since the signature was checked.
+        Outcome::Over => Err(send::challenge(app, ProblemKind::ReplyInvalid)),
+        other => send::queued(app, other, taken.message),
+    }
 }

@@ -6,20 +6,19 @@
 
 use bytes::Bytes;
 use postern_credentials::blind_token::nullifier;
-use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
+use postern_protocol::ids::{MailboxId, MessageId};
 use postern_protocol::problem::{Problem, ProblemKind};
 use postern_protocol::reply::ReplyAuthorization;
 use postern_protocol::send::ENVELOPE_SIZES;
 use postern_protocol::tokens::{Token, www_authenticate};
-use postern_store::Tx;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::keys::Standing;
+use super::queue::{Job, Outcome, Right};
 use super::{mailbox, reply};
 use crate::app::App;
-use crate::db::mailbox as mailboxes;
-use crate::db::send::{self, Arrival, LedgerRow, Quota, Spend};
+use crate::db::send::{LedgerRow, Spend};
 use crate::error::Refusal;
 
 /// What stands in the `Authorization` header.
@@ -51,24 +50,29 @@ pub(crate) async fn accept(
         return Err(ProblemKind::EnvelopeSize.into());
     }
     let mailbox = mailbox.ok_or(ProblemKind::MailboxUnknown)?;
-    if !mailbox::exists(app, mailbox).await? {
-        return Err(ProblemKind::MailboxUnknown.into());
-    }
-    let token = match presented {
-        Presented::Token(token) => token,
-        Presented::Nothing => return Err(challenge(app, ProblemKind::TokenRequired)),
-        Presented::Malformed => return Err(challenge(app, ProblemKind::TokenInvalid)),
+    let why = match presented {
+        Presented::Token(token) => return accept_cold(app, mailbox, &token, envelope).await,
         Presented::Reply(shown) => return reply::accept(app, mailbox, shown, envelope).await,
-        Presented::MalformedReply => return Err(challenge(app, ProblemKind::ReplyInvalid)),
+        Presented::Nothing => ProblemKind::TokenRequired,
+        Presented::Malformed => ProblemKind::TokenInvalid,
+        Presented::MalformedReply => ProblemKind::ReplyInvalid,
     };
+    if mailbox::exists(app, mailbox).await? {
+        Err(challenge(app, why))
+    } else {
+        Err(ProblemKind::MailboxUnknown.into())
+    }
+}
+
+async fn accept_cold(app: &App, mailbox: MailboxId, token: &Token, envelope: Bytes) -> Result<MessageId, Refusal> {
     let spend = Spend {
         nullifier: nullifier(&token.input),
         key_id: token.input.token_key_id,
-        token_digest: token_digest(&token),
+        token_digest: token_digest(token),
         mailbox,
         envelope_digest: Sha256::digest(&envelope).into(),
     };
-    if let Admitted::Before(answer) = check(app, &token, &spend).await? {
+    if let Admitted::Before(answer) = check(app, token, &spend).await? {
         return Ok(answer);
     }
     let answer = write(app, spend, envelope).await?;
@@ -99,8 +103,12 @@ enum Admitted {
     Now,
 }
 
-/// Key, duplicate, signature.
+/// Mailbox, key, duplicate, signature.
 async fn check(app: &App, token: &Token, spend: &Spend) -> Result<Admitted, Refusal> {
+    let sight = app.looks.at(spend.mailbox, spend.nullifier).await?;
+    if !sight.is_open {
+        return Err(ProblemKind::MailboxUnknown.into());
+    }
     let key = app.keys.find(&spend.key_id, &app.issuer).await?;
     let standing = key.as_ref().and_then(|key| key.standing(app.clock.now()));
     let (Some(key), Some(standing)) = (key, standing) else {
@@ -108,7 +116,7 @@ async fn check(app: &App, token: &Token, spend: &Spend) -> Result<Admitted, Refu
     };
     // A row with these very bytes was verified when it was written. A forger of a spent token has other bytes: he goes
     // on to the signature like anybody, and learns nothing.
-    if let Some(row) = seen(app, spend.nullifier).await?
+    if let Some(row) = sight.row
         && bool::from(row.token_digest.ct_eq(&spend.token_digest))
     {
         return decide(&row, spend).map(Admitted::Before);
@@ -117,10 +125,6 @@ async fn check(app: &App, token: &Token, spend: &Spend) -> Result<Admitted, Refu
         return Err(challenge(app, ProblemKind::TokenInvalid));
     }
     Ok(Admitted::Now)
-}
-
-async fn seen(app: &App, nullifier: Nullifier) -> Result<Option<LedgerRow>, Refusal> {
-    Ok(app.db.read("send_seen", |tx| Box::pin(async move { send::find(tx, &nullifier).await })).await?)
 }
 
 /// The answer to a token that has a row.
@@ -133,41 +137,27 @@ fn decide(row: &LedgerRow, spend: &Spend) -> Result<MessageId, Refusal> {
     }
 }
 
-/// Spends and queues in one transaction. Whatever refuses rolls the spending back.
+/// Spends and queues in one transaction. Whatever refuses takes the spending back.
 async fn write(app: &App, spend: Spend, envelope: Bytes) -> Result<MessageId, Refusal> {
     let message = MessageId(spend.nullifier.0);
-    let at = app.clock.now().seconds();
-    let arrival = Arrival { mailbox: spend.mailbox, message, at, envelope: &envelope, reply: None };
-    let (spend, arrival) = (&spend, &arrival);
-    app.db
-        .run("send", |tx| {
-            Box::pin(async move {
-                if send::key_is_retired(tx, &spend.key_id).await? {
-                    return Err(ProblemKind::TokenInvalid.into());
-                }
-                if !send::attach(tx, spend).await? {
-                    let row = send::find(tx, &spend.nullifier).await?.ok_or(ProblemKind::Internal)?;
-                    return decide(&row, spend);
-                }
-                enqueue(app, tx, arrival).await?;
-                Ok(message)
-            })
-        })
-        .await
+    let right = Right::Token(Box::new(spend.clone()));
+    let job = Job { right, at: app.clock.now().seconds(), envelope };
+    match app.queue.put(job).await? {
+        Outcome::Spent(row) => decide(&row, &spend),
+        Outcome::Over => Err(ProblemKind::TokenInvalid.into()),
+        other => queued(app, other, message),
+    }
 }
 
-/// Queues what was admitted.
+/// The answer to what is alike for cold sends and replies.
 ///
 /// # Errors
 /// `mailbox-full`, or `mailbox-unknown` if it was closed meanwhile.
-pub(super) async fn enqueue(app: &App, tx: &mut Tx<'_>, arrival: &Arrival<'_>) -> Result<(), Refusal> {
-    let limits = &app.config.limits;
-    let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
-    if send::enqueue(tx, arrival, quota).await? {
-        Ok(())
-    } else if mailboxes::exists(tx, &arrival.mailbox).await? {
-        Err(Refusal::retry_after(ProblemKind::MailboxFull, limits.quota_retry_seconds))
-    } else {
-        Err(ProblemKind::MailboxUnknown.into())
+pub(super) fn queued(app: &App, outcome: Outcome, message: MessageId) -> Result<MessageId, Refusal> {
+    match outcome {
+        Outcome::Queued => Ok(message),
+        Outcome::Full => Err(Refusal::retry_after(ProblemKind::MailboxFull, app.config.limits.quota_retry_seconds)),
+        Outcome::NoMailbox => Err(ProblemKind::MailboxUnknown.into()),
+        Outcome::Spent(_) | Outcome::Used(_) | Outcome::Over | Outcome::Fenced => Err(ProblemKind::Internal.into()),
     }
 }

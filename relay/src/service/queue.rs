@@ -1,0 +1,269 @@
+//! Queueing (design §2.1): a right is used and its message queued in one transaction, which messages that come in at the same time share.
+//!
+//! Here everything is checked that must hold at the moment of the commit: that the mailbox is open and has room, that the token's key or
+//! the reply's epoch and key are still in force, and that the right is unused. What is refused leaves nothing, and the others of its
+//! group are none the worse for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
+use postern_protocol::problem::ProblemKind;
+use postern_protocol::reply::ReplyAuthorization;
+use postern_store::{Db, Dropped, Group, StoreError, Tx, Work};
+
+use crate::config::Limits;
+use crate::db::queue::{self, Arrival, Quota, Room};
+use crate::db::reply::{self, Slot, Taken};
+use crate::db::send::{self, LedgerRow, Spend};
+use crate::db::strike;
+use crate::error::Refusal;
+
+/// Transactions under way at a time. SQLite has one writer; on PostgreSQL one is prepared while the other commits. A mailbox always has
+/// the same, so the two never wait for each other's rows.
+const WRITERS: usize = 2;
+/// Messages of one transaction.
+const MOST: usize = 256;
+/// What a sender is told to wait when too much is queued, seconds.
+const BUSY_RETRY: u64 = 1;
+
+/// What admits a message.
+pub(crate) enum Right {
+    /// A token.
+    Token(Box<Spend>),
+    /// A slot of a contact.
+    Slot {
+        /// Which.
+        slot: Slot,
+        /// What it is used for.
+        taken: Taken,
+        /// As it was shown.
+        shown: Box<ReplyAuthorization>,
+    },
+}
+
+/// A message that was admitted but for the last checks.
+pub(crate) struct Job {
+    pub(crate) right: Right,
+    /// Unix seconds.
+    pub(crate) at: u64,
+    pub(crate) envelope: Bytes,
+}
+
+impl Job {
+    fn mailbox(&self) -> MailboxId {
+        match &self.right {
+            Right::Token(spend) => spend.mailbox,
+            Right::Slot { slot, .. } => slot.mailbox,
+        }
+    }
+
+    fn message(&self) -> MessageId {
+        match &self.right {
+            Right::Token(spend) => MessageId(spend.nullifier.0),
+            Right::Slot { taken, .. } => taken.message,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        u64::try_from(self.envelope.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What became of it.
+pub(crate) enum Outcome {
+    /// It is on disk; or, of a struck contact, on no disk: the answer is the same.
+    Queued,
+    /// The token has a row.
+    Spent(LedgerRow),
+    /// The slot is used.
+    Used(Taken),
+    /// The right is not in force any more.
+    Over,
+    /// The reply's epoch is not accepted any more.
+    Fenced,
+    /// The mailbox is full.
+    Full,
+    /// There is no such mailbox (any more).
+    NoMailbox,
+}
+
+/// The queues of all mailboxes.
+#[derive(Debug)]
+pub(crate) struct Queue(Group<Job, Result<Outcome, StoreError>>);
+
+impl Queue {
+    /// Starts the writers; they end with the queue.
+    pub(crate) fn start(db: &Db, limits: &Limits) -> Self {
+        let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
+        let db = db.clone();
+        let work: Work<Job, _> = Arc::new(move |jobs| {
+            let db = db.clone();
+            Box::pin(async move { write(&db, jobs, quota).await })
+        });
+        Self(Group::start(WRITERS, MOST, limits.queued_sends, &work))
+    }
+
+    /// Uses the right and queues the message, or neither.
+    ///
+    /// # Errors
+    /// `unavailable` with a retry time if too many wait; what the database says.
+    pub(crate) async fn put(&self, job: Job) -> Result<Outcome, Refusal> {
+        let [lane, ..] = job.mailbox().0;
+        match self.0.run(lane, job).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(Dropped::Full) => Err(Refusal::retry_after(ProblemKind::Unavailable, BUSY_RETRY)),
+            Err(Dropped::Closed) => Err(StoreError::Lost.into()),
+        }
+    }
+}
+
+/// All in one transaction. If that fails, each in its own, so that what is wrong with one is not the others' affair.
+async fn write(db: &Db, jobs: Vec<Job>, quota: Quota) -> Vec<Result<Outcome, StoreError>> {
+    match write_once(db, &jobs, quota).await {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(error) if jobs.len() == 1 => vec![Err(error)],
+        Err(_) => {
+            let mut outcomes = Vec::with_capacity(jobs.len());
+            for job in &jobs {
+                let alone = write_once(db, std::slice::from_ref(job), quota).await;
+                outcomes.push(alone.and_then(|mut outcomes| outcomes.pop().ok_or(StoreError::GivenUp)));
+            }
+            outcomes
+        }
+    }
+}
+
+async fn write_once(db: &Db, jobs: &[Job], quota: Quota) -> Result<Vec<Outcome>, StoreError> {
+    db.run("queue", |tx| Box::pin(async move { Batch::begin(tx, jobs).await?.decide(tx, quota).await })).await
+}
+
+/// A group of jobs, and what was found out about them in the transaction.
+struct Batch<'a> {
+    jobs: &'a [Job],
+    rooms: HashMap<MailboxId, Room>,
+    retired: HashSet<[u8; 32]>,
+    /// Versions of group secrets.
+    keys: HashSet<(MailboxId, u32)>,
+    /// Epochs up to this one are over.
+    fence: Option<u32>,
+    /// Tokens that have just been spent, and slots that have just been used, for the first job that names them.
+    spent: HashSet<Nullifier>,
+    used: HashSet<[u8; 44]>,
+}
+
+impl<'a> Batch<'a> {
+    async fn begin(tx: &mut Tx<'_>, jobs: &'a [Job]) -> Result<Self, StoreError> {
+        let spends =
+            || jobs.iter().filter_map(|job| if let Right::Token(spend) = &job.right { Some(spend) } else { None });
+        let mailboxes: HashSet<_> = jobs.iter().map(Job::mailbox).collect();
+        let rooms = queue::rooms(tx, mailboxes.into_iter()).await?;
+        let key_ids: HashSet<_> = spends().map(|spend| spend.key_id.0).collect();
+        let retired = send::retired(tx, key_ids).await?;
+        let mut batch = Self {
+            jobs,
+            rooms,
+            retired,
+            keys: HashSet::new(),
+            fence: None,
+            spent: HashSet::new(),
+            used: HashSet::new(),
+        };
+        let of_replies: HashSet<_> =
+            jobs.iter().filter(|job| matches!(job.right, Right::Slot { .. })).map(Job::mailbox).collect();
+        if !of_replies.is_empty() {
+            batch.fence = reply::fence(tx).await?;
+            batch.keys = reply::versions(tx, of_replies).await?;
+        }
+        let good = jobs.iter().filter(|job| batch.objection(job).is_none()).map(|job| &job.right);
+        let (mut tokens, mut slots) = (Vec::new(), Vec::new());
+        for right in good {
+            match right {
+                Right::Token(spend) => tokens.push(spend.as_ref()),
+                Right::Slot { slot, taken, .. } => slots.push((slot, taken)),
+            }
+        }
+        batch.spent = send::attach(tx, tokens).await?;
+        batch.used = reply::take(tx, slots).await?;
+        Ok(batch)
+    }
+
+    /// What stands against a job, whatever has become of its right.
+    fn objection(&self, job: &Job) -> Option<Outcome> {
+        if !self.rooms.contains_key(&job.mailbox()) {
+            return Some(Outcome::NoMailbox);
+        }
+        match &job.right {
+            Right::Token(spend) => self.retired.contains(&spend.key_id.0).then_some(Outcome::Over),
+            Right::Slot { slot, .. } if self.fence.is_some_and(|fence| slot.epoch <= fence) => Some(Outcome::Fenced),
+            Right::Slot { slot, shown, .. } => {
+                (!self.keys.contains(&(slot.mailbox, shown.key_version))).then_some(Outcome::Over)
+            }
+        }
+    }
+
+    /// Whether this job is the one that its right was used for just now.
+    fn is_first(&mut self, job: &Job) -> bool {
+        match &job.right {
+            Right::Token(spend) => self.spent.remove(&spend.nullifier),
+            Right::Slot { slot, .. } => self.used.remove(&slot.name()),
+        }
+    }
+
+    async fn decide(mut self, tx: &mut Tx<'_>, quota: Quota) -> Result<Vec<Outcome>, StoreError> {
+        let (mut outcomes, mut arrivals) = (Vec::with_capacity(self.jobs.len()), Vec::new());
+        for job in self.jobs {
+            if let Some(objection) = self.objection(job) {
+                outcomes.push(objection);
+                continue;
+            }
+            if !self.is_first(job) {
+                outcomes.push(before(tx, job).await?);
+                continue;
+            }
+            let Some(room) = self.rooms.get_mut(&job.mailbox()).filter(|room| room.has_room(job.size(), quota)) else {
+                give_back(tx, job).await?;
+                outcomes.push(Outcome::Full);
+                continue;
+            };
+            let shown = match &job.right {
+                // Not queued, after the same checks, so that quota and answer are those of any other reply.
+                Right::Slot { slot, .. } if strike::is_struck(tx, slot).await? => {
+                    outcomes.push(Outcome::Queued);
+                    continue;
+                }
+                Right::Slot { shown, .. } => Some(shown.as_ref()),
+                Right::Token(_) => None,
+            };
+            arrivals.push(Arrival {
+                mailbox: job.mailbox(),
+                message: job.message(),
+                position: room.take(job.size()),
+                at: job.at,
+                envelope: &job.envelope,
+                reply: shown,
+            });
+            outcomes.push(Outcome::Queued);
+        }
+        queue::enqueue(tx, &self.rooms, &arrivals).await?;
+        Ok(outcomes)
+    }
+}
+
+/// What a right was used for before.
+async fn before(tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, StoreError> {
+    let before = match &job.right {
+        Right::Token(spend) => send::find(tx, &spend.nullifier).await?.map(Outcome::Spent),
+        Right::Slot { slot, .. } => reply::find(tx, slot).await?.map(Outcome::Used),
+    };
+    // Another job of this group had used it and was refused.
+    Ok(before.unwrap_or(Outcome::Full))
+}
+
+async fn give_back(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
+    match &job.right {
+        Right::Token(spend) => send::detach(tx, &spend.nullifier).await,
+        Right::Slot { slot, .. } => reply::untake(tx, slot).await,
+    }
+}

@@ -1,0 +1,72 @@
+//! One connection of either engine: the one place where the two meet.
+
+use crate::StoreError;
+use crate::value::{Row, Value};
+use crate::{postgres, sqlite};
+
+/// A connection of a pool, with a transaction open on it.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Sqlite(sqlite::Connection),
+    Postgres(postgres::Connection),
+}
+
+impl Connection {
+    /// Runs one statement; returns how many rows it changed.
+    pub(crate) async fn execute(&mut self, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::execute(connection, sql, args).await,
+            Self::Postgres(connection) => postgres::execute(connection, sql, args).await,
+        }
+    }
+
+    /// Runs a text of several statements, without arguments.
+    pub(crate) async fn execute_script(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::execute_script(connection, sql).await,
+            Self::Postgres(connection) => postgres::execute_script(connection, sql).await,
+        }
+    }
+
+    /// Runs a query; returns all its rows.
+    pub(crate) async fn fetch_all(&mut self, sql: &'static str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::fetch_all(connection, sql, args).await,
+            Self::Postgres(connection) => postgres::fetch_all(connection, sql, args).await,
+        }
+    }
+
+    fn close_on_drop(&mut self) {
+        match self {
+            Self::Sqlite(connection) => connection.close_on_drop(),
+            Self::Postgres(connection) => connection.close_on_drop(),
+        }
+    }
+}
+
+/// A connection that is closed, not returned to the pool, if it is dropped here: whoever gives up in the middle of a
+/// transaction must not leave it open for the next one. Closing rolls back.
+#[derive(Debug)]
+pub(crate) struct Unfinished(Option<Connection>);
+
+impl Unfinished {
+    pub(crate) const fn new(connection: Connection) -> Self {
+        Self(Some(connection))
+    }
+
+    pub(crate) fn get(&mut self) -> Result<&mut Connection, StoreError> {
+        self.0.as_mut().ok_or(StoreError::Busy)
+    }
+
+    pub(crate) fn take(mut self) -> Result<Connection, StoreError> {
+        self.0.take().ok_or(StoreError::Busy)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            connection.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! PostgreSQL: a pool of connections, every writing transaction SERIALIZABLE, every reading one a snapshot (ADR 14).
+
+use std::time::Duration;
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{
+    PgArgumentBuffer, PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgTypeInfo, Postgres,
+};
+use sqlx::{Column, ConnectOptions, Connection as _, Encode, Executor, Row as _, Type, TypeInfo, ValueRef};
+
+use crate::StoreError;
+use crate::connection::{Connection as AnyConnection, Unfinished};
+use crate::place::PostgresPlace;
+use crate::tx::Mode;
+use crate::value::{Row, Value};
+
+/// How long a request waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a program that starts waits for a server that starts.
+const OPEN_ATTEMPTS: u32 = 50;
+const OPEN_PAUSE: Duration = Duration::from_millis(200);
+
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE";
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// A scan of a whole table makes SERIALIZABLE take every concurrent insertion for a conflict, however small the table.
+const PREFER_INDEXES: &str = "SET enable_seqscan = off";
+/// That a table is there already is no news.
+const NO_NOTICES: &str = "SET client_min_messages = warning";
+
+pub(crate) type Connection = PoolConnection<Postgres>;
+
+/// The pool over one database.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool(PgPool);
+
+impl Pool {
+    pub(crate) async fn open(place: &PostgresPlace) -> Result<Self, StoreError> {
+        let options = place.options.clone().disable_statement_logging();
+        reach(&options).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(place.pool_size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(None)
+            // A dead one is found by its first statement, and the transaction begins again on another.
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(PREFER_INDEXES).await?;
+                    connection.execute(NO_NOTICES).await.map(drop)
+                })
+            });
+        Ok(Self(pool.connect_lazy_with(options)))
+    }
+
+    /// A connection with a transaction open on it.
+    pub(crate) async fn begin(&self, mode: Mode) -> Result<AnyConnection, StoreError> {
+        let begin = match mode {
+            Mode::Write => BEGIN_WRITE,
+            Mode::Read => BEGIN_READ,
+        };
+        let mut connection = Unfinished::new(AnyConnection::Postgres(self.0.acquire().await?));
+        match connection.get()?.execute_script(begin).await {
+            Ok(()) => connection.take(),
+            // A server that only follows another one refuses with 0A000: whoever leads now is found by connecting anew.
+            Err(StoreError::Engine(error)) if error.code() == Some("0A000") => Err(StoreError::Lost),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// Connects once, so that a wrong address or password is said at once, and a server that is about to start is waited for.
+async fn reach(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut attempts = OPEN_ATTEMPTS;
+    loop {
+        attempts = attempts.saturating_sub(1);
+        let error = match options.connect().await {
+            Ok(connection) => return Ok(connection.close().await?),
+            Err(error) => error,
+        };
+        let reason = error.to_string();
+        match StoreError::from(error) {
+            StoreError::Lost | StoreError::Busy if attempts > 0 => tokio::time::sleep(OPEN_PAUSE).await,
+            StoreError::Lost | StoreError::Busy => return Err(StoreError::Unreachable(reason)),
+            error => return Err(error),
+        }
+    }
+}
+
+/// NULL without a type: the server takes the type from where it stands.
+struct Null;
+
+impl Type<Postgres> for Null {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(0))
+    }
+}
+
+impl Encode<'_, Postgres> for Null {
+    fn encode_by_ref(&self, _: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Ok(IsNull::Yes)
+    }
+}
+
+fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+    args.iter().fold(sqlx::query(sql), |query, arg| match arg {
+        Value::Int(value) => query.bind(*value),
+        Value::Text(value) => query.bind(value.clone()),
+        Value::Blob(value) => query.bind(value.clone()),
+        Value::Null => query.bind(Null),
+    })
+}
+
+pub(crate) async fn execute(connection: &mut Connection, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
+    Ok(bind(sql, args).execute(&mut **connection).await?.rows_affected())
+}
+
+/// Runs a text without arguments, unprepared.
+pub(crate) async fn execute_script(connection: &mut Connection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::raw_sql(sql).execute(&mut **connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn fetch_all(
+    connection: &mut Connection,
+    sql: &'static str,
+    args: &[Value],
+) -> Result<Vec<Row>, StoreError> {
+    bind(sql, args).fetch_all(&mut **connection).await?.iter().map(read_row).collect()
+}
+
+fn read_row(row: &PgRow) -> Result<Row, StoreError> {
+    row.columns()
+        .iter()
+        .map(|column| {
+            let index = column.ordinal();
+            if row.try_get_raw(index)?.is_null() {
+                return Ok(Value::Null);
+            }
+            Ok(match column.type_info().name() {
+                "INT8" => Value::Int(row.try_get_unchecked(index)?),
+                // What a bare number in a query is.
+                "INT4" => Value::Int(row.try_get_unchecked::<i32, _>(index)?.into()),
+                "TEXT" => Value::Text(row.try_get_unchecked(index)?),
+                "BYTEA" => Value::Blob(row.try_get_unchecked(index)?),
+                _ => return Err(StoreError::Column { index, expected: "BIGINT, TEXT or BYTEA" }),
+            })
+        })
+        .collect::<Result<_, _>>()
+        .map(Row)
+}

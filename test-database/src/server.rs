@@ -1,0 +1,156 @@
+//! A PostgreSQL that nobody else uses, from the binaries of this machine, gone when the process that asked for it is.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use crate::database::block_on;
+
+const USER: &str = "postern";
+/// How long a server may take to start, in tries.
+const START_TRIES: u32 = 600;
+const START_PAUSE: Duration = Duration::from_millis(100);
+
+/// Starts the server and ends it, with all it has written, when its own standard input ends: that is when the process at the other
+/// end is gone, however it went.
+const WATCH: &str = r#"
+"$1" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 -c log_min_messages=fatal >"$2/log" 2>&1 &
+server=$!
+read -r _
+kill -QUIT "$server"
+wait "$server"
+rm -rf "$2"
+"#;
+
+/// A running server. Its settings are those of a fresh installation, syncs included.
+#[derive(Debug)]
+pub struct Server {
+    directory: PathBuf,
+    /// Its standard input ends with this process.
+    _watch: Child,
+}
+
+impl Server {
+    /// The server of this process, started when it is first asked for.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Server> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Where its socket is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The URL of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@localhost/{database}?host={}", self.directory.display())
+    }
+
+    /// How to connect to one of its databases.
+    pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
+        self.url(database).parse::<PgConnectOptions>().unwrap().disable_statement_logging()
+    }
+
+    fn start() -> Self {
+        let binaries = binaries();
+        let directory = tempfile::Builder::new().prefix("postern-pg-").tempdir().unwrap().keep();
+        let owner = Owner::of(&directory);
+        let data = directory.join("data");
+        let made = owner
+            .run(&binaries.join("initdb"))
+            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let watch = owner
+            .run(Path::new("/bin/sh"))
+            .args(["-c", WATCH, "watch"])
+            .args([binaries.join("postgres"), directory.clone()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C is for the tests; the watch must outlive them.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let server = Self { directory, _watch: watch };
+        server.wait();
+        server
+    }
+
+    fn wait(&self) {
+        let options = self.options("postgres");
+        for _ in 0..START_TRIES {
+            let connected = block_on(async || match options.connect().await {
+                Ok(connection) => connection.close().await.is_ok(),
+                Err(_) => false,
+            });
+            if connected {
+                return;
+            }
+            std::thread::sleep(START_PAUSE);
+        }
+        let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+        panic!("PostgreSQL does not start: {log}");
+    }
+}
+
+/// Who runs the server: it refuses to be root.
+struct Owner(Option<(u32, u32)>);
+
+impl Owner {
+    /// Whoever runs the tests; in place of root an unprivileged user, who gets the directory.
+    fn of(directory: &Path) -> Self {
+        if std::fs::metadata(directory).unwrap().uid() != 0 {
+            return Self(None);
+        }
+        let (uid, gid) =
+            user("postgres").or_else(|| user("nobody")).expect("a user for PostgreSQL, postgres or nobody");
+        chown(directory, Some(uid), Some(gid)).unwrap();
+        Self(Some((uid, gid)))
+    }
+
+    fn run(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir("/").stdin(Stdio::null());
+        if let Some((uid, gid)) = self.0 {
+            command.uid(uid).gid(gid);
+        }
+        command
+    }
+}
+
+/// Number and group of a user of this machine.
+fn user(name: &str) -> Option<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Where `postgres` and `initdb` are: the newest of Debian's places, or the path.
+fn binaries() -> PathBuf {
+    let version = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+    let mut debian = match std::fs::read_dir("/usr/lib/postgresql") {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => panic!("/usr/lib/postgresql: {error}"),
+    };
+    debian.sort_by_key(version);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = debian.iter().rev().map(|place| place.join("bin")).chain(std::env::split_paths(&path));
+    let is_whole = |place: &PathBuf| ["postgres", "initdb"].iter().all(|name| place.join(name).is_file());
+    places.into_iter().find(is_whole).expect(
+        "PostgreSQL is not on this machine: neither below /usr/lib/postgresql nor in PATH are `postgres` and `initdb`. \
+         On Debian: apt-get install postgresql",
+    )
+}
