@@ -187,7 +187,7 @@ fn anonymous_requests_take_a_circuit_each_and_authenticated_ones_none() {
 
     alice.ok(&["send", &bob.card(), "hello"]);
     let sent = socks.circuits();
-    assert_eq!(sent.len() - registered.len(), 2, "the card, and the message: {sent:?}");
+    assert_eq!(sent.len() - registered.len(), 3, "the card, a prekey, and the message: {sent:?}");
     bob.ok(&["accept", bob.messages()[0]["id"].as_str().unwrap()]);
     assert_eq!(alice.ok(&["sync"])["returned"], 1);
     let circuits = socks.circuits();

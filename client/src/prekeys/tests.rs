@@ -298,6 +298,21 @@ async fn a_prekey_outlives_the_weekly_keys_and_a_session_that_nothing_came_throu
 }
 
 #[tokio::test]
+async fn a_session_s_row_from_before_there_were_prekeys_is_still_read() {
+    let mut pair = Pair::new().await;
+    pair.bobs_supply(|supply| supply.unclaimed.clear());
+    pair.alice_writes("hello").await;
+    let (name, row) = pair.alice.profile.list::<olm::OlmSessionRecord>().unwrap().remove(0);
+    let mut old = serde_json::to_value(&row).unwrap();
+    assert_eq!(old.as_object_mut().unwrap().remove("one_time_since"), Some(serde_json::Value::Null));
+    let read: olm::OlmSessionRecord = serde_json::from_value(old).unwrap();
+    assert!(read.peer == Some(pair.bob.card_link().unwrap().identity));
+    pair.alice.profile.tx(&mut pair.alice.rng, |t| t.put(&name, &read)).unwrap();
+    assert_eq!(pair.alice_writes("again").await.first_key, None);
+    assert_eq!(pair.bob_reads().await, ["hello", "again"]);
+}
+
+#[tokio::test]
 async fn at_a_relay_that_knows_no_prekeys_everything_goes_on() {
     let mut pair = Pair::new().await;
     pair.bobs_supply(|supply| supply.unknown = true);
