@@ -120,13 +120,19 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.stock_up(wanted.max(settings.lookup_stock)).await
     }
 
-    /// Puts a batch on disk: some of these numbers, and dummies if the tokens allow.
+    /// Puts a batch on disk: some of these numbers, filled up with dummies; a smaller power of two of them if the tokens do not allow that,
+    /// for an odd size would say how many tokens were left.
     fn begin_batch(&mut self, left: &[PhoneNumber], policy: &LookupPolicy) -> Result<()> {
         let have = self.lookup_tokens(policy)?;
         let real = left.len().min(MAX_LOOKUPS);
-        let spare = if self.settings()?.lookup_dummies { have.saturating_sub(left.len()) } else { 0 };
-        let dummies = batch_size(real).saturating_sub(real).min(spare);
-        let taken = self.take_lookup_tokens(policy, |there| (real + dummies).min(there))?;
+        let has_dummies = self.settings()?.lookup_dummies;
+        let filled = batch_size(real);
+        let affords = have >= left.len().saturating_add(filled.saturating_sub(real));
+        let taken = self.take_lookup_tokens(policy, |there| match has_dummies {
+            true if affords && there >= filled => filled,
+            true => whole_batch(real.min(there)),
+            false => real.min(there),
+        })?;
         let Some(taken) = taken else { return Ok(()) };
         let inputs = left.iter().take(real).map(|number| (number.as_str().to_owned(), false));
         let mut inputs: Vec<_> = inputs.take(taken.tokens.len()).collect();
@@ -219,6 +225,11 @@ fn finish(
     })
 }
 
+/// The greatest batch without dummies.
+fn whole_batch(numbers: usize) -> usize {
+    numbers.checked_ilog2().map_or(0, |power| 1 << power)
+}
+
 /// So many tokens are used by so many numbers, in batches.
 fn with_dummies(numbers: usize) -> usize {
     let rest = numbers % MAX_LOOKUPS;
@@ -242,6 +253,7 @@ mod tests {
     #[test]
     fn one_number_costs_one_token_and_only_the_last_batch_has_dummies() {
         assert_eq!([0, 1, 128, 129, 1000].map(with_dummies), [0, 1, 128, 129, 1024]);
+        assert_eq!([0, 1, 9, 10, 128].map(whole_batch), [0, 1, 8, 8, 128]);
         assert!(MAX_LOOKUPS.is_power_of_two(), "a full batch needs no dummies");
     }
 }

@@ -160,7 +160,10 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         while have < wanted {
             let allowance = self.lookup_allowance().await?;
             let left = allowance.quota.saturating_sub(allowance.issued) as usize;
-            let count = left.min(wanted.saturating_sub(have)).min(MAX_TOKEN_BATCH);
+            // Whole stocks at a time: how many are missing is how many were used.
+            let stock = self.settings()?.lookup_stock.max(1);
+            let missing = wanted.saturating_sub(have).div_ceil(stock).saturating_mul(stock);
+            let count = left.min(missing).min(MAX_TOKEN_BATCH);
             if count == 0 {
                 break;
             }
@@ -267,6 +270,9 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.profile.tx(&mut self.rng, |t| t.put("", &Refill { not_before }))?;
         let policy = self.view().await?.policy();
         let before = self.lookup_tokens(&policy)?;
+        if before > settings.lookup_stock / 2 {
+            return Ok(0);
+        }
         let after = self.stock_up(settings.lookup_stock).await?;
         Ok(after.saturating_sub(before))
     }

@@ -61,8 +61,22 @@ async fn dummies_alone_are_no_reason_to_ask_for_tokens() {
     look_up(&mut alice, 0..32).await.unwrap();
     look_up(&mut alice, 32..40).await.unwrap();
     assert_eq!(look_up(&mut alice, 40..49).await.unwrap(), 9);
-    assert_eq!(sizes(&town), [32, 8, 10], "the one dummy that the stock had");
+    assert_eq!(sizes(&town), [32, 8, 8, 1], "ten tokens are no sixteen, and an odd size would say so");
     assert_eq!(town.server.asked(TOKEN_REQUEST_PATH).len(), 1);
+}
+
+#[tokio::test]
+async fn how_many_tokens_are_asked_for_does_not_say_how_many_were_used() {
+    let asked = async |used: u32| {
+        let (town, mut alice, _bob) = listed().await;
+        look_up(&mut alice, 0..used).await.unwrap();
+        look_up(&mut alice, 100..149).await.unwrap();
+        let requests = town.server.asked(TOKEN_REQUEST_PATH);
+        requests.iter().map(|asked| asked.body.len()).collect::<Vec<_>>()
+    };
+    let once = asked(2).await;
+    assert_eq!((once.len(), once[0]), (2, once[1]));
+    assert_eq!(asked(9).await, once);
 }
 
 #[tokio::test]
