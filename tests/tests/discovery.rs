@@ -32,11 +32,10 @@ fn a_number_is_enough_to_write_to_somebody_and_a_number_that_nobody_has_costs_no
     assert_eq!(alice.ok(&["tokens"])["left"], 4);
 
     // What the servers keep of it: spent look-up tokens, and nothing that is also in a row about an account but the window.
-    let issuer = world.issuer_db_file();
-    assert!(world.count(&issuer, "select count(*) from lookup_spent") >= 3);
+    assert!(world.issuer_db.int("select count(*) from lookup_spent") >= 3);
     let joined = "select count(*) from lookup_spent s join lookup_issuances i on s.request_digest = i.request_digest \
          or s.nullifier = i.request_digest";
-    assert_eq!(world.count(&issuer, joined), 0);
+    assert_eq!(world.issuer_db.int(joined), 0);
     world.assert_healthy();
 }
 
@@ -57,7 +56,7 @@ fn an_address_book_is_looked_up_once_and_the_second_time_costs_nothing() {
     assert_eq!(outcomes(&first).iter().filter(|outcome| **outcome == "listed").count(), 1);
     assert_eq!((outcomes(&first).len(), first["unread"].as_array().unwrap().len()), (41, 0));
 
-    let spent = || world.count(&world.issuer_db_file(), "select count(*) from lookup_spent");
+    let spent = || world.issuer_db.int("select count(*) from lookup_spent");
     let before = spent();
     assert!(before >= 41);
     let second = alice.ok(&import);
