@@ -12,6 +12,7 @@ use postern_protocol::log::{LOG_PATH, LogHead};
 use postern_protocol::lookup::{LOOKUP_PATH, LookupInfo};
 use postern_protocol::register::{CODE_PATH, ISSUER_INFO_PATH, IssuerInfo};
 use postern_protocol::tokens::{DIRECTORY_PATH, Directory, KeyState};
+use postern_test_database::{Engine, TestDatabase, Value};
 
 fn issuer(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_postern-issuer")).args(args).output().unwrap()
@@ -23,6 +24,7 @@ fn text(output: &Output) -> String {
 
 struct Place {
     _dir: tempfile::TempDir,
+    database: TestDatabase,
     path: PathBuf,
     config: String,
     made: serde_json::Value,
@@ -32,13 +34,18 @@ fn init() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("issuer");
     let name = ["--name", "issuer.test", "--listen", "127.0.0.1:0", "--url", "http://127.0.0.1:8080"];
-    let args = [&["init", "--dir", path.to_str().unwrap(), "--texts", "texts.log"][..], &name].concat();
+    let database = TestDatabase::of_this_run(path.join("issuer.db"));
+    let url = database.url();
+    let mut args = [&["init", "--dir", path.to_str().unwrap(), "--texts", "texts.log"][..], &name].concat();
+    if database.engine() == Engine::Postgres {
+        args.extend(["--database", &url]);
+    }
     let output = issuer(&args);
     assert!(output.status.success(), "{}", text(&output));
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let config = made["config"].as_str().unwrap().to_owned();
     assert!(!issuer(&args).status.success(), "a second init overwrites nothing");
-    Place { _dir: dir, path, config, made }
+    Place { _dir: dir, database, path, config, made }
 }
 
 /// A running issuer, killed when dropped.
@@ -97,9 +104,10 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn init_makes_everything_that_serve_needs_and_keeps_the_secret_to_its_owner() {
     let place = init();
-    for name in ["secret.key", "issuer.toml", "issuer.db"] {
+    for name in ["secret.key", "issuer.toml"] {
         assert_eq!(mode(&place.path.join(name)), 0o600, "{name}");
     }
+    assert!(place.database.file().is_none_or(|file| mode(file) == 0o600));
     let pem = std::fs::read_to_string(place.made["ca_certificate"].as_str().unwrap()).unwrap();
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n"));
 
@@ -213,9 +221,7 @@ fn an_issuer_that_is_told_to_count_windows_otherwise_does_not_start() {
 #[test]
 fn an_issuer_that_lost_its_database_does_not_start_counting_anew() {
     let place = init();
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(place.path.join(format!("issuer.db{suffix}")));
-    }
+    place.database.lose();
     let output = issuer(&["serve", "--config", &place.config]);
     assert!(!output.status.success());
     assert!(text(&output).contains("no token key"), "{}", text(&output));
@@ -251,18 +257,14 @@ fn an_operator_revokes_an_account_by_its_number() {
 
     let secrets = Secrets::load(&place.path.join("secret.key"), &place.path.join("ca.pem")).unwrap();
     let account = secrets.account_id(&"+41791234567".parse().unwrap());
-    let database = rusqlite::Connection::open(place.path.join("issuer.db")).unwrap();
-    database
-        .execute(
-            "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
-            login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
-            values (?1, '+41791234567', zeroblob(32), x'', 0, zeroblob(16), x'', zeroblob(32), 'r', 0, 0, 0, 0)",
-            (account,),
-        )
-        .unwrap();
+    place.database.execute(
+        "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
+        login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
+        values ($1, '+41791234567', $1, x'', 0, x'', x'', $1, 'r', 0, 0, 0, 0)",
+        &[Value::Blob(account.to_vec())],
+    );
     let output = revoke("+41791234567");
     assert!(output.status.success(), "{}", text(&output));
-    let state: String = database.query_row("select state from accounts", [], |row| row.get(0)).unwrap();
-    assert_eq!(state, "revoked");
+    assert_eq!(place.database.int("select count(*) from accounts where state = 'revoked'"), 1);
     assert!(!revoke("+41791234567").status.success());
 }

@@ -17,6 +17,7 @@ use postern_protocol::directory::{
 use postern_protocol::ids::{OprfOutput, PhoneNumber};
 use postern_protocol::login::{ACCOUNT_PATH, JwtAudience};
 use postern_protocol::problem::ProblemKind;
+use postern_test_database::Value;
 use world::lookups::number;
 use world::{Person, World};
 
@@ -63,20 +64,18 @@ async fn find(world: &World, phone: &PhoneNumber) -> Option<Record> {
 
 /// Accounts as so many registrations leave them.
 fn insert_accounts(world: &World, numbers: std::ops::Range<u32>) {
-    let mut database = world.database();
-    let tx = database.transaction().unwrap();
-    for n in numbers {
-        let phone = number(n);
-        let (name, expires) = ([&n.to_be_bytes()[..], &[7; 28]].concat(), i64::MAX);
-        tx.execute(
-            "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
-            login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
-            values (?1, ?2, zeroblob(32), x'', ?3, zeroblob(16), x'', zeroblob(32), 'relay.test', 0, 0, 0, 0)",
-            (name, phone.as_str(), expires),
-        )
-        .unwrap();
-    }
-    tx.commit().unwrap();
+    let (key, empty) = (Value::Blob(vec![0; 32]), Value::Blob(Vec::new()));
+    let row = |n: u32| {
+        let name = [&n.to_be_bytes()[..], &[7; 28]].concat();
+        let phone = Value::Text(number(n).as_str().to_owned());
+        vec![Value::Blob(name), phone, key.clone(), empty.clone(), Value::Integer(i64::MAX)]
+    };
+    world.database.execute_each(
+        "insert into accounts (account, phone, identity_key, certificate, certificate_expires, login_salt,
+        login_verifier, mailbox, relay, tokens_issued, setup_until, created, registered)
+        values ($1, $2, $3, $4, $5, $4, $4, $3, 'relay.test', 0, 0, 0, 0)",
+        &numbers.map(row).collect::<Vec<_>>(),
+    );
 }
 
 #[tokio::test]
@@ -201,10 +200,7 @@ async fn files_are_for_caches_to_keep_and_others_are_not_found() {
 
 /// All manifests there are, in order.
 fn manifests(world: &World) -> Vec<Vec<u8>> {
-    let database = world.database();
-    let mut rows =
-        database.prepare("select manifest from directory_builds where manifest is not null order by build").unwrap();
-    rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    world.database.blobs("select manifest from directory_builds where manifest is not null order by build")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,15 +244,14 @@ async fn a_build_that_died_between_files_and_manifest_is_never_seen_and_the_next
     let good = build(&world).await;
     // What a builder leaves that is killed after its first files.
     let now = i64::try_from(world.now().0).unwrap();
-    let database = world.database();
     let dead = good + 1;
-    database
-        .execute(
-            "insert into directory_builds values (?1, 'building', zeroblob(16), ?2, 1, ?3, null)",
-            (dead, now + 600_000, now),
-        )
-        .unwrap();
-    database.execute("insert into directory_files values (?1, 'fingerprints', 0, x'00', x'00')", (dead,)).unwrap();
+    world.database.script(&format!(
+        "insert into directory_builds (build, state, holder, lease_until, oprf_epoch, created)
+         values ({dead}, 'building', x'{holder}', {}, 1, {now});
+         insert into directory_files (build, kind, bucket, digest, bytes) values ({dead}, 'fingerprints', 0, x'00', x'00')",
+        now + 600_000,
+        holder = "00".repeat(16),
+    ));
 
     assert_eq!(world.get(&fingerprints_path(dead, 0)).await.problem(), ProblemKind::NotFound);
     assert_eq!(manifest(&world).await.build, good);

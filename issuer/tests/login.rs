@@ -172,9 +172,8 @@ async fn a_nonce_that_is_used_stale_changed_or_another_users_is_refused() {
 #[tokio::test]
 async fn a_challenge_costs_no_write() {
     let world = World::new().await;
-    let watching = world.database();
-    // Changes whenever another connection has committed something.
-    let version = || watching.query_row("pragma data_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let watch = world.database.watch();
+    let version = || watch.version();
     let before = version();
     for n in 0..5 {
         Person::new(&world, n).challenge(&world).await;
@@ -204,9 +203,7 @@ async fn a_number_that_registers_again_while_its_old_password_is_checked_gets_no
     alice.register(&world, 0).await;
     let proof = alice.proof(&world, &alice.password).await;
     // Plays another process that registers the number between the proof and the session.
-    let again =
-        "create trigger again before insert on sessions begin update accounts set registered = registered + 1; end";
-    world.database().execute_batch(again).unwrap();
+    world.database.plant_before_insert("sessions", "update accounts set registered = registered + 1");
     assert_eq!(world.post(LOGIN_PATH, &proof).await.problem(), ProblemKind::LoginRefused);
     assert_eq!(world.query("select count(*) from sessions"), 0);
 }

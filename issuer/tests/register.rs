@@ -16,6 +16,7 @@ use postern_protocol::login::Purpose;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CODE_PATH, REGISTRATION_PATH, RegistrationRequest, RegistrationResponse};
 use postern_protocol::tokens::TokenChallenge;
+use postern_test_database::Value;
 use world::people::finish;
 use world::{ISSUER, OTHER_RELAY, Person, RELAY, World, send};
 
@@ -73,28 +74,17 @@ async fn the_number_is_in_the_clear_in_the_accounts_table_alone() {
     let alice = Person::new(&world, 1);
     alice.register(&world, 5).await;
     alice.login(&world).await;
-    let db = world.database();
-    let tables: Vec<String> = db
-        .prepare("select name from sqlite_master where type = 'table' and name <> 'accounts'")
-        .unwrap()
-        .query_map([], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let tables: Vec<_> = world.database.tables().into_iter().filter(|table| table.name != "accounts").collect();
     assert!(tables.len() >= 8);
     let needle = hex::encode_upper(alice.phone.as_str());
     for table in tables {
-        let mut statement = db.prepare(&format!("select * from {table}")).unwrap();
-        let columns = statement.column_count();
-        let mut rows = statement.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            for column in 0..columns {
-                let bytes = match row.get_ref(column).unwrap() {
-                    rusqlite::types::ValueRef::Text(bytes) | rusqlite::types::ValueRef::Blob(bytes) => bytes.to_vec(),
-                    _ => continue,
-                };
-                assert!(!hex::encode_upper(bytes).contains(&needle), "{table}");
-            }
+        for value in table.rows.iter().flatten() {
+            let bytes = match value {
+                Value::Text(text) => text.as_bytes(),
+                Value::Blob(bytes) => bytes,
+                _ => continue,
+            };
+            assert!(!hex::encode_upper(bytes).contains(&needle), "{}", table.name);
         }
     }
 }
@@ -300,14 +290,13 @@ async fn a_key_that_stops_signing_while_an_account_is_made_signs_nothing_for_it(
     let world = World::new().await;
     let request = prepared(&world, &Person::new(&world, 1), 5).await;
     // Plays another process that rotates between the signing and the transaction.
-    let rotate = "create trigger rotate before insert on accounts begin update token_keys set state = 'retiring'; end";
-    world.database().execute_batch(rotate).unwrap();
+    world.database.plant_before_insert("accounts", "update token_keys set state = 'retiring'");
     assert_eq!(refusal(&world, &request).await, ProblemKind::KeyNotActive);
     for table in ["accounts", "issuances", "registrations", "key_counters"] {
         assert_eq!(world.query(&format!("select count(*) from {table}")), 0, "{table}");
     }
     // The same request goes through once its key signs; nothing of the first try is in its way.
-    world.database().execute_batch("drop trigger rotate").unwrap();
+    world.database.remove_planted("accounts");
     assert_eq!(world.post(REGISTRATION_PATH, &request).await.status, 201);
 }
 

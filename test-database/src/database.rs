@@ -67,6 +67,14 @@ impl TestDatabase {
         }
     }
 
+    /// Its file, if it has one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Sqlite(file) => Some(file),
+            Kind::Postgres(_) => None,
+        }
+    }
+
     /// Its name at the server. Fails for SQLite.
     pub fn name(&self) -> &str {
         match &self.0 {
@@ -114,6 +122,27 @@ impl TestDatabase {
         }
     }
 
+    /// Runs one statement with each of these arguments, all in one transaction.
+    pub fn execute_each(&self, sql: &str, rows: &[Vec<Value>]) {
+        match &self.0 {
+            Kind::Sqlite(_) => self.sqlite(|db| {
+                let tx = db.unchecked_transaction().unwrap();
+                for args in rows {
+                    tx.execute(sql, rusqlite::params_from_iter(args)).unwrap_or_else(|error| panic!("{sql}: {error}"));
+                }
+                tx.commit().unwrap();
+            }),
+            Kind::Postgres(_) => self.postgres(async |db| {
+                let mut tx = db.begin().await.unwrap();
+                for args in rows {
+                    let done = bind(sql, args).execute(&mut *tx).await;
+                    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                }
+                tx.commit().await.unwrap();
+            }),
+        }
+    }
+
     /// Runs a text of several statements, in the engine's own words but for `x'0a'`.
     pub fn script(&self, sql: &str) {
         match &self.0 {
@@ -125,8 +154,21 @@ impl TestDatabase {
         }
     }
 
+    /// A column of blobs.
+    pub fn blobs(&self, sql: &str) -> Vec<Vec<u8>> {
+        let blob = |mut row: Vec<Value>| match row.remove(0) {
+            Value::Blob(bytes) => bytes,
+            other => panic!("{sql}: {other:?}"),
+        };
+        self.rows(sql, &[]).into_iter().map(blob).collect()
+    }
+
     /// All tables that migrations have made, in order of name; what the store keeps for itself is left out.
     pub fn tables(&self) -> Vec<Table> {
+        self.table_names().into_iter().map(|name| self.table(name)).collect()
+    }
+
+    pub(crate) fn table_names(&self) -> Vec<String> {
         let names = match &self.0 {
             Kind::Sqlite(_) => {
                 "select name from sqlite_schema where type = 'table' and name not like 'schema\\_%' escape '\\' \
@@ -137,8 +179,7 @@ impl TestDatabase {
                  and tablename not like 'schema\\_%' order by 1"
             }
         };
-        let names = self.rows(names, &[]).into_iter().map(|mut row| text(row.remove(0)));
-        names.map(|name| self.table(name)).collect()
+        self.rows(names, &[]).into_iter().map(|mut row| text(row.remove(0))).collect()
     }
 
     fn table(&self, name: String) -> Table {

@@ -6,11 +6,13 @@
 mod database;
 mod proxy;
 mod server;
+mod watch;
 
 pub use database::{Table, TestDatabase};
 pub use proxy::{Cut, Proxy};
 pub use rusqlite::types::Value;
 pub use server::Server;
+pub use watch::Watch;
 
 /// Which engine a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The world of the tests: an issuer and a relay as real processes on real sockets and SQLite files, and actors who use or attack them.
+//! The world of the tests: an issuer and a relay as real processes on real sockets and databases, and actors who use or attack them.
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
 //! misbehave at any point ([`actor::Actor`], with [`replies`], [`prekeys`] and [`lookups`]), a look at all that is on disk

@@ -1,35 +1,8 @@
-//! What a server has on disk: every row of every table, and a search of it.
+//! A search of what a server keeps: every row of every table.
 
-use std::path::Path;
+pub use postern_test_database::{Table, Value};
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags};
-
-/// One table, whole.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Table {
-    /// Its name.
-    pub name: String,
-    /// Its rows.
-    pub rows: Vec<Vec<Value>>,
-}
-
-/// All tables of a database file, in order of name.
-pub fn of(file: &Path) -> Vec<Table> {
-    let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    let mut names = db.prepare("select name from sqlite_schema where type = 'table' order by name").unwrap();
-    let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    let read = |name: String| {
-        let mut statement = db.prepare(&format!("select * from \"{name}\"")).unwrap();
-        let width = statement.column_count();
-        let rows = statement.query_map([], |row| (0..width).map(|i| row.get(i)).collect()).unwrap();
-        Table { rows: rows.map(Result::unwrap).collect(), name }
-    };
-    names.into_iter().map(read).collect()
-}
-
-/// The same as statements that would write it again, blobs in lower-case hexadecimal.
+/// Tables as statements that would write them again, blobs in lower-case hexadecimal.
 pub fn dump(tables: &[Table]) -> String {
     let literal = |value: &Value| match value {
         Value::Null => "null".to_owned(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_protocol::time::Timestamp;
-use rusqlite::{Connection, OpenFlags};
+use postern_test_database::TestDatabase;
 use tempfile::TempDir;
 
 /// The issuer's name in the test world.
@@ -133,6 +133,10 @@ pub struct World {
     pub issuer: Server,
     /// The relay.
     pub relay: Server,
+    /// What the issuer writes, past the issuer.
+    pub issuer_db: TestDatabase,
+    /// What the relay writes, past the relay.
+    pub relay_db: TestDatabase,
     /// Where they are.
     pub place: Place,
 }
@@ -155,10 +159,16 @@ impl World {
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             json["public_key"].as_str().unwrap().to_owned()
         };
-        let issuer_args = ["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
+        let issuer_db = TestDatabase::of_this_run(issuer_dir.join("issuer.db"));
+        let relay_db = TestDatabase::of_this_run(relay_dir.join("relay.db"));
+        let (issuer_db_url, relay_db_url) = (issuer_db.url(), relay_db.url());
+        let mut issuer_args =
+            vec!["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
+        issuer_args.extend(["--database", &issuer_db_url]);
         let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
         let mut relay_args = vec!["--name", RELAY, "--listen", &relay_at, "--url", &relay_url];
         relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
+        relay_args.extend(["--database", &relay_db_url]);
         let relay_key = init(&programs.relay, &relay_dir, &relay_args);
 
         let server = |program: &Path, dir: &Path, name: &str, settings: &str| {
@@ -172,24 +182,7 @@ impl World {
         issuer.start();
         relay.start();
         let texts_file = issuer_dir.join("texts.log");
-        Self { dir, programs, issuer, relay, place: Place { issuer_url, relay_url, texts_file } }
-    }
-
-    /// The issuer's database file.
-    pub fn issuer_db_file(&self) -> PathBuf {
-        self.dir.path().join("issuer/issuer.db")
-    }
-
-    /// The relay's database file.
-    pub fn relay_db_file(&self) -> PathBuf {
-        self.dir.path().join("relay/relay.db")
-    }
-
-    /// One number out of a database.
-    pub fn count(&self, file: &Path, sql: &str) -> i64 {
-        let db = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-        db.query_row(sql, [], |row| row.get(0)).unwrap()
+        Self { dir, programs, issuer, relay, issuer_db, relay_db, place: Place { issuer_url, relay_url, texts_file } }
     }
 
     /// Fails unless both servers still run and none of them has ever panicked.

@@ -57,7 +57,7 @@ async fn the_rest_of_the_five_by_every_route_at_once_is_never_a_sixth() {
         let again = ask_tokens(&mallory, &jwt, REQUEST_MEDIA_TYPE, request.encode()).await;
         assert_eq!((again.status, &again.body), (200, &reply.body));
     }
-    assert_eq!(world.count(&world.issuer_db_file(), "select tokens_issued from accounts"), 5);
+    assert_eq!(world.issuer_db.int("select tokens_issued from accounts"), 5);
     invariants::assert_hold(&world);
     world.assert_healthy();
 }
@@ -97,7 +97,7 @@ async fn a_replayed_registration_is_answered_alike_and_a_changed_one_is_refused(
     let mut changed = request.clone();
     changed.tokens.blinded = alice.blind(5).iter().map(|b| b.message).collect();
     assert_eq!(alice.send_registration(&changed).await.refusal(), ProblemKind::RegistrationConflict);
-    assert_eq!(world.count(&world.issuer_db_file(), "select count(*) from accounts"), 1);
+    assert_eq!(world.issuer_db.int("select count(*) from accounts"), 1);
     invariants::assert_hold(&world);
 }
 
@@ -114,7 +114,7 @@ async fn six_blinded_messages_in_one_registration_are_refused_and_nothing_is_sto
     let mut same = request.clone();
     same.tokens.blinded = vec![request.tokens.blinded[0]; 5];
     assert_eq!(mallory.send_registration(&same).await.status / 100, 4);
-    assert_eq!(world.count(&world.issuer_db_file(), "select count(*) from accounts"), 0);
+    assert_eq!(world.issuer_db.int("select count(*) from accounts"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +133,7 @@ async fn a_code_cannot_be_guessed_beyond_five_tries_even_with_the_right_one_afte
     let refused = mallory.send_registration(&request).await;
     assert_eq!(refused.refusal(), ProblemKind::RateLimited);
     assert!(refused.problem().retry_after.is_some());
-    assert_eq!(world.count(&world.issuer_db_file(), "select count(*) from accounts"), 0);
+    assert_eq!(world.issuer_db.int("select count(*) from accounts"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn a_code_texted_to_one_number_is_worth_nothing_for_another() {
     request.code = right;
     request.certificate_request = Base64(postern_credentials::certificate::request(&other.identity).unwrap());
     assert_eq!(mallory.send_registration(&request).await.refusal(), ProblemKind::CertificateRequestInvalid);
-    assert_eq!(world.count(&world.issuer_db_file(), "select count(*) from accounts"), 0);
+    assert_eq!(world.issuer_db.int("select count(*) from accounts"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

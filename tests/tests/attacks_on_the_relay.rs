@@ -22,7 +22,7 @@ async fn of_64_parallel_spends_of_one_token_exactly_one_is_accepted() {
     for refused in replies.iter().filter(|r| r.status != 201) {
         assert_eq!(refused.refusal(), ProblemKind::TokenAttached);
     }
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from messages"), 1);
+    assert_eq!(world.relay_db.int("select count(*) from messages"), 1);
     invariants::assert_hold(&world);
     world.assert_healthy();
 }
@@ -40,7 +40,7 @@ async fn the_same_send_again_gets_the_same_answer_and_no_second_message() {
     for repeat in repeats {
         assert_eq!((repeat.status, &repeat.body), (201, &first.body));
     }
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from messages"), 1);
+    assert_eq!(world.relay_db.int("select count(*) from messages"), 1);
 
     // Not for another mailbox, nor for somebody who knows the token's input but not its signature.
     let other = Actor::ready(&world, "+41791231005").await;
@@ -80,7 +80,7 @@ async fn a_token_with_any_part_changed_is_not_accepted() {
         let token = Token::decode(&bytes).unwrap();
         assert_eq!(mallory.send(&to, &token, &envelope).await.refusal(), ProblemKind::TokenInvalid, "{position}");
     }
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from ledger"), 0);
+    assert_eq!(world.relay_db.int("select count(*) from ledger"), 0);
     assert_eq!(mallory.send(&to, &mallory.tokens[0].token, &envelope).await.status, 201);
     world.assert_healthy();
 }
@@ -125,7 +125,7 @@ async fn a_second_exchange_with_another_blinded_message_is_refused_and_the_same_
             assert_eq!(a.refusal(), ProblemKind::AlreadyExchanged);
         }
     }
-    let exchanged = world.count(&world.issuer_db_file(), "select count(*) from relay_exchanges");
+    let exchanged = world.issuer_db.int("select count(*) from relay_exchanges");
     assert_eq!(exchanged, 1, "the issuer signed once");
     invariants::assert_hold(&world);
 }

@@ -151,9 +151,9 @@ async fn two_hundred_kills_lose_nothing_and_double_nothing() {
         assert!(happened > KILLS / 2, "too little happened between the kills to prove anything: {happened}");
     }
     assert_eq!(replied.len(), replies, "no two replies have one name");
-    let slots = world.count(&world.relay_db_file(), "select count(*) from reply_nullifiers");
+    let slots = world.relay_db.int("select count(*) from reply_nullifiers");
     assert_eq!(usize::try_from(slots).unwrap(), replies, "each slot that was used was answered, and no other");
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from messages"), 0);
+    assert_eq!(world.relay_db.int("select count(*) from messages"), 0);
     invariants::assert_hold(&world);
     world.assert_healthy();
 }

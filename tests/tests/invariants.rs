@@ -1,7 +1,5 @@
 //! The checker itself: each invariant is broken by hand, and must be found by name.
 
-use std::path::{Path, PathBuf};
-
 use postern_protocol::lookup::LOOKUP_PATH;
 use postern_protocol::release::{ACK_PATH, RELEASE_PATH};
 use postern_protocol::reply::Strikes;
@@ -9,20 +7,9 @@ use postern_protocol::send::Accepted;
 use postern_tests::http::post_json;
 use postern_tests::replies::LONG_EPOCHS;
 use postern_tests::{Actor, Reply, World, invariants, programs};
-use rusqlite::Connection;
 
-fn break_it(file: &Path, sql: &str) {
-    let db = Connection::open(file).unwrap();
-    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    db.execute_batch("pragma ignore_check_constraints = on").unwrap();
-    db.execute_batch(sql).unwrap();
-}
-
-/// Both servers' files, at rest, with something in every table that an invariant is about.
-struct Rest {
-    world: World,
-    saved: Vec<(PathBuf, Vec<u8>)>,
-}
+/// Both servers' databases, at rest, with something in every table that an invariant is about.
+struct Rest(World);
 
 impl Rest {
     async fn new(phones: [&str; 2]) -> Self {
@@ -53,34 +40,16 @@ impl Rest {
         invariants::assert_hold(&world);
         world.issuer.kill();
         world.relay.kill();
-        let files = [world.issuer_db_file(), world.relay_db_file()];
-        let saved = files.map(|file| {
-            checkpoint(&file);
-            (file.clone(), std::fs::read(file).unwrap())
-        });
-        Self { world, saved: saved.into() }
+        Self(world)
     }
 
-    /// Breaks a file by hand, and takes it back. Returns what was found meanwhile.
-    fn broken_by(&self, file: &Path, sql: &str) -> Vec<String> {
-        break_it(file, sql);
-        let found = self.violations();
-        for (file, bytes) in &self.saved {
-            checkpoint(file);
-            std::fs::write(file, bytes).unwrap();
-        }
-        assert!(self.violations().is_empty());
-        found
+    /// Breaks a copy by hand; returns what was found in it.
+    fn broken_by(&self, sql: &str) -> Vec<String> {
+        let copy = invariants::copy(&self.0);
+        assert!(invariants::violations(&copy).is_empty());
+        copy.execute_batch(sql).unwrap();
+        invariants::violations(&copy).into_iter().map(|(name, _)| name).collect()
     }
-
-    fn violations(&self) -> Vec<String> {
-        let found = invariants::violations(&self.world.issuer_db_file(), &self.world.relay_db_file());
-        found.into_iter().map(|(name, _)| name).collect()
-    }
-}
-
-fn checkpoint(file: &Path) {
-    Connection::open(file).unwrap().execute_batch("pragma wal_checkpoint(truncate)").unwrap();
 }
 
 /// One reply that waits, one that was acknowledged, one that was struck, and a revealed seed.
@@ -102,38 +71,34 @@ async fn replies(alice: &mut Actor, bob: &mut Actor) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_planted_violation_is_found_by_its_name() {
     let rest = Rest::new(["+41791235001", "+41791235002"]).await;
-    let (issuer, relay) = (&rest.world.issuer_db_file(), &rest.world.relay_db_file());
     let planted = [
-        (issuer, "update accounts set tokens_issued = 6", "no account has more"),
-        (issuer, "update accounts set tokens_issued = 4", "every signature for an account"),
-        (issuer, "update key_counters set count = count + 1 where relay = ''", "the public counters"),
-        (issuer, "update key_counters set count = count + 1 where relay <> ''", "every signature for an exchange"),
-        (relay, "delete from ledger where state = 'exchanged'", "no signature for an exchange"),
+        ("update accounts set tokens_issued = 6", "no account has more"),
+        ("update accounts set tokens_issued = 4", "every signature for an account"),
+        ("update key_counters set count = count + 1 where relay = ''", "the public counters"),
+        ("update key_counters set count = count + 1 where relay <> ''", "every signature for an exchange"),
+        ("delete from ledger where state = 'exchanged'", "no signature for an exchange"),
         (
-            relay,
             "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)
              with recursive n(i) as (select 1 union all select i + 1 from n where i < 20)
              select randomblob(32), key_id, token_digest, 'attached', x'00', x'00' from ledger, n where state = 'attached'",
             "no ledger row for a token",
         ),
-        (relay, "update ledger set state = 'released'", "conservation"),
+        ("update ledger set state = 'released'", "conservation"),
         (
-            relay,
             "update ledger set mailbox = null, envelope_digest = null, state = 'exchanging', blinded_digest = x'00',
              new_key_id = key_id",
             "no message was queued",
         ),
-        (relay, "update mailboxes set queued_messages = 7", "the quota counters"),
+        ("update mailboxes set queued_messages = 7", "the quota counters"),
     ];
-    let of_relay = about_replies().into_iter().chain(about_prekeys()).map(|(sql, name)| (relay, sql, name));
-    let of_issuer = about_lookups().map(|(sql, name)| (issuer, sql, name));
-    let planted: Vec<_> = planted.into_iter().chain(of_relay).chain(of_issuer).collect();
-    for (file, sql, name) in planted.iter().copied() {
-        let found = rest.broken_by(file, sql);
+    let others = about_replies().into_iter().chain(about_prekeys()).chain(about_lookups());
+    let planted: Vec<_> = planted.into_iter().chain(others).collect();
+    for (sql, name) in planted.iter().copied() {
+        let found = rest.broken_by(sql);
         assert!(found.iter().any(|broken| broken.starts_with(name)), "{name}: {sql}: found only {found:?}");
     }
     for (name, _) in invariants::queries() {
-        let mut names = planted.iter().map(|plant| plant.2);
+        let mut names = planted.iter().map(|plant| plant.1);
         assert!(names.any(|planted| name.starts_with(planted)), "no violation of {name} is planted");
     }
 }
@@ -220,18 +185,17 @@ fn about_prekeys() -> [(&'static str, &'static str); 8] {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_behind_the_fence_needs_its_nullifier_no_more_and_one_before_it_does() {
     let rest = Rest::new(["+41791235003", "+41791235004"]).await;
-    let relay = rest.world.relay_db_file();
     let dropped = |epoch: &str| {
         format!("update reply_fence set epoch = (select {epoch} from messages); delete from reply_nullifiers")
     };
-    assert_eq!(rest.broken_by(&relay, &dropped("max(reply_epoch)")), Vec::<String>::new());
-    let found = rest.broken_by(&relay, &dropped("max(reply_epoch) - 1"));
+    assert_eq!(rest.broken_by(&dropped("max(reply_epoch)")), Vec::<String>::new());
+    let found = rest.broken_by(&dropped("max(reply_epoch) - 1"));
     assert!(found.len() == 1 && found[0].starts_with("every queued reply"), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_is_taken_twice_is_found() {
     let rest = Rest::new(["+41791235005", "+41791235006"]).await;
-    let found = rest.broken_by(&rest.world.relay_db_file(), "update messages set position = 1");
+    let found = rest.broken_by("update messages set position = 1");
     assert!(found.len() == 1 && found[0].starts_with("every place in a queue"), "{found:?}");
 }

@@ -10,15 +10,14 @@ use postern_protocol::reply::{REPLY_KEYS_PATH, REPLY_SCHEME, REVEALS_PATH, STRIK
 use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH};
 use postern_protocol::tokens::TOKEN_REQUEST_PATH;
 use postern_tests::replies::LONG_EPOCHS;
-use postern_tests::tables::{self, Table};
+use postern_tests::tables::Table;
 use postern_tests::{Reply, World, programs, requests};
 
 /// All rows of all tables, but for those that are there to be written by junk: counters of attempts, and the nonces that a
 /// wrong guess uses up.
 fn stored(world: &World) -> Vec<Table> {
-    let files = [world.issuer_db_file(), world.relay_db_file()];
     let kept = |table: &Table| table.name != "attempts" && table.name != "login_nonces";
-    files.iter().flat_map(|file| tables::of(file)).filter(kept).collect()
+    world.issuer_db.tables().into_iter().chain(world.relay_db.tables()).filter(kept).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

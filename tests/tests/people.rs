@@ -218,5 +218,5 @@ fn what_cannot_be_read_is_shown_as_junk_and_its_token_can_be_burnt() {
     assert_eq!((junk.len(), &junk[0]["folder"]), (1, &"junk".into()));
     assert!(junk[0]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
     bob.ok(&["spam", junk[0]["id"].as_str().unwrap()]);
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from ledger where state = 'burnt'"), 1);
+    assert_eq!(world.relay_db.int("select count(*) from ledger where state = 'burnt'"), 1);
 }

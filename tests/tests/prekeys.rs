@@ -26,7 +26,7 @@ fn mailbox(person: &Person) -> MailboxId {
 }
 
 fn unclaimed(world: &World) -> i64 {
-    world.count(&world.relay_db_file(), "select count(*) from prekeys")
+    world.relay_db.int("select count(*) from prekeys")
 }
 
 #[tokio::test(flavor = "multi_thread")]

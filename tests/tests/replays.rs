@@ -1,5 +1,6 @@
 //! Every request is sent twice: it gets the same answer, or a refusal because it is good once, and nothing happens twice.
 
+use postern_test_database::TestDatabase;
 use postern_tests::replies::LONG_EPOCHS;
 use postern_tests::requests::{self, Again};
 use postern_tests::{World, invariants, programs};
@@ -23,7 +24,7 @@ async fn every_request_sent_again_gets_the_same_answer_or_is_refused() {
         assert_eq!(counts(&world), counted, "{} did something twice", request.url);
     }
     // Among them was a signature that a relay asked for without a token that pays for it: that is what counting finds.
-    let broken = invariants::violations(&world.issuer_db_file(), &world.relay_db_file());
+    let broken = invariants::violations(&invariants::copy(&world));
     let names: Vec<&str> = broken.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("no signature for an exchange without a ledger row"), "{names:?}");
@@ -37,7 +38,7 @@ fn counts(world: &World) -> Vec<i64> {
     let replies = ["reply_keys", "reply_nullifiers", "reply_strikes", "reply_reveals"];
     let prekeys = ["prekey_supplies", "prekeys", "prekey_claims"];
     let relay = [&["mailboxes", "messages", "ledger"], &replies[..], &prekeys].concat();
-    let of = |file: &std::path::Path, table: &&str| world.count(file, &format!("select count(*) from {table}"));
-    let (issuer_db, relay_db) = (world.issuer_db_file(), world.relay_db_file());
-    issuer.iter().chain(&lookups).map(|t| of(&issuer_db, t)).chain(relay.iter().map(|t| of(&relay_db, t))).collect()
+    let of = |database: &TestDatabase, table: &&str| database.int(&format!("select count(*) from {table}"));
+    let issuer = issuer.iter().chain(&lookups).map(|t| of(&world.issuer_db, t));
+    issuer.chain(relay.iter().map(|t| of(&world.relay_db, t))).collect()
 }

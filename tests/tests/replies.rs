@@ -30,7 +30,7 @@ async fn contact(world: &World, phone: &str) -> Actor {
 }
 
 fn relay_count(world: &World, table: &str) -> i64 {
-    world.count(&world.relay_db_file(), &format!("select count(*) from {table}"))
+    world.relay_db.int(&format!("select count(*) from {table}"))
 }
 
 async fn waiting(owner: &mut Actor) -> Vec<MessageId> {

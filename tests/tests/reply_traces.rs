@@ -2,16 +2,14 @@
 //! both servers' databases side by side.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use postern_credentials::reply_credential::peek_nullifier;
 use postern_protocol::ids::encode_base64;
 use postern_protocol::reply::{ReplyAuthorization, Strikes};
 use postern_protocol::send::Accepted;
 use postern_tests::replies::{Issued, LONG_EPOCHS};
-use postern_tests::tables::{self, Table, bytes, contains};
+use postern_tests::tables::{self, Table, Value, bytes, contains};
 use postern_tests::{Actor, World, invariants, programs};
-use rusqlite::types::Value;
 
 /// The relay's tables with rows about a reply, its right, or its refusal.
 const ABOUT_REPLIES: [&str; 5] = ["messages", "reply_nullifiers", "reply_keys", "reply_strikes", "reply_reveals"];
@@ -30,12 +28,13 @@ async fn write(contact: &mut Actor, issued: &Issued, slot: u16) -> ReplyAuthoriz
     shown
 }
 
-/// Where `secret` is to be found: `(in a dump of the tables, in the files as they lie there)`. The key file is not the thief's.
-fn found(directory: &Path, secret: &[u8]) -> (bool, bool) {
-    let dump = tables::dump(&tables::of(&directory.join("relay.db")));
-    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+/// Where `secret` is to be found: `(in a dump of the tables, on disk as it lies there)`. The key file is not the thief's.
+fn found(world: &World, secret: &[u8]) -> (bool, bool) {
+    let dump = tables::dump(&world.relay_db.tables());
+    let files = std::fs::read_dir(world.dir.path().join("relay")).unwrap().map(|entry| entry.unwrap().path());
     let mut raw = files.filter(|file| !file.ends_with("secret.key")).map(|file| std::fs::read(file).unwrap());
-    (contains(dump.as_bytes(), secret), raw.any(|file| contains(&file, secret)))
+    let on_disk = contains(&world.relay_db.stored(), secret) || raw.any(|file| contains(&file, secret));
+    (contains(dump.as_bytes(), secret), on_disk)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,39 +58,37 @@ async fn a_dump_of_the_relay_and_its_files_hold_no_group_secret_and_no_seed() {
     invariants::assert_hold(&world);
     world.relay.kill();
 
-    let directory = world.dir.path().join("relay");
     let groups = [&first, &second].map(|group| group.secret.to_stored()[1..].to_vec());
     let seeds = [&friend.seed, &struck.seed, &given_up.seed, &given_up.seed.next()];
     let seeds = seeds.map(|seed| seed.to_stored()[1..].to_vec());
     let secrets: Vec<Vec<u8>> = groups.into_iter().chain(seeds).collect();
     for public in [&alice.mailbox().0[..], &shown.presentation] {
-        assert_eq!(found(&directory, public), (true, true), "what is no secret is found");
+        assert_eq!(found(&world, public), (true, true), "what is no secret is found");
     }
-    assert_eq!(world.count(&world.relay_db_file(), "select count(*) from reply_reveals"), 1, "a seed is there, sealed");
+    assert_eq!(world.relay_db.int("select count(*) from reply_reveals"), 1, "a seed is there, sealed");
     for (n, secret) in secrets.iter().enumerate() {
-        assert_eq!(found(&directory, secret), (false, false), "secret {n}");
+        assert_eq!(found(&world, secret), (false, false), "secret {n}");
         // Nor half of it.
-        assert_eq!(found(&directory, &secret[..16]), (false, false), "secret {n}");
+        assert_eq!(found(&world, &secret[..16]), (false, false), "secret {n}");
     }
 
     // The same search finds each of them once it is there, in any spelling, and in a log.
-    let db = rusqlite::Connection::open(world.relay_db_file()).unwrap();
-    db.execute_batch("create table planted (value)").unwrap();
+    world.relay_db.script("create table planted (value TEXT)");
     for (n, secret) in secrets.iter().enumerate() {
         let stored = [&[1], secret.as_slice()].concat();
         let planted = match n % 4 {
-            0 => Value::Blob(stored),
-            1 => Value::Text(hex::encode_upper(secret)),
-            2 => Value::Text(encode_base64(secret)),
-            _ => Value::Text(encode_base64(&stored)),
+            0 => hex::encode(stored),
+            1 => hex::encode_upper(secret),
+            2 => encode_base64(secret),
+            _ => encode_base64(&stored),
         };
-        db.execute("insert into planted values (?1)", [planted]).unwrap();
-        assert_eq!(found(&directory, secret), (true, true), "secret {n}");
+        world.relay_db.execute("insert into planted values ($1)", &[Value::Text(planted)]);
+        assert_eq!(found(&world, secret), (true, true), "secret {n}");
     }
     let in_log = [9; 32];
-    assert_eq!(found(&directory, &in_log), (false, false));
-    std::fs::write(directory.join("log"), hex::encode(in_log)).unwrap();
-    assert_eq!(found(&directory, &in_log), (false, true));
+    assert_eq!(found(&world, &in_log), (false, false));
+    std::fs::write(world.dir.path().join("relay/log"), hex::encode(in_log)).unwrap();
+    assert_eq!(found(&world, &in_log), (false, true));
 }
 
 /// Values of one of the two sides that stand somewhere in the other, in any spelling. Shorter ones name nobody.
@@ -109,7 +106,7 @@ fn links(a: &[Table], b: &[Table]) -> BTreeSet<Vec<u8>> {
 
 /// All that is kept of an account but what junk may write: counters of attempts, and nonces.
 fn issuer_tables(world: &World) -> Vec<Table> {
-    let mut tables = tables::of(&world.issuer_db_file());
+    let mut tables = world.issuer_db.tables();
     tables.retain(|table| table.name != "attempts" && table.name != "login_nonces");
     tables
 }
@@ -157,7 +154,7 @@ async fn both_databases_together_do_not_link_a_reply_to_the_account_that_sent_it
     let after = issuer_tables(&world);
     assert!(after == before, "the issuer has no part in a reply");
 
-    let relay = tables::of(&world.relay_db_file());
+    let relay = world.relay_db.tables();
     let about = about_replies(&relay);
     let mailbox = BTreeSet::from([alice.mailbox().0.to_vec()]);
     assert_eq!(links(&after, &about), mailbox, "the recipient's mailbox, and nothing else");
@@ -218,7 +215,7 @@ async fn two_replies_of_one_contact_have_no_more_in_common_than_two_of_different
     let (first, second) = (write(&mut bob, &to_bob, 0).await, write(&mut bob, &to_bob, 1).await);
     let other = write(&mut bob, &to_carol, 0).await;
 
-    let about = tables::of(&world.relay_db_file());
+    let about = world.relay_db.tables();
     let [first_pieces, second_pieces, others] =
         [pieces(&about, &to_bob, &first), pieces(&about, &to_bob, &second), pieces(&about, &to_carol, &other)];
     let mailbox: BTreeSet<Vec<u8>> = alice.mailbox().0.chunks_exact(8).map(<[u8]>::to_vec).collect();

@@ -1,4 +1,4 @@
-//! The world of the issuer's tests: one issuer on a real SQLite file with a clock that stands still, seeded randomness and a
+//! The world of the issuer's tests: one issuer on a real database with a clock that stands still, seeded randomness and a
 //! gateway that remembers; and people who do what the client does, with the client's own functions.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 #![allow(
@@ -33,6 +33,7 @@ use postern_protocol::problem::{MEDIA_TYPE, Problem, ProblemKind};
 use postern_protocol::register::{COUNTERS_PATH, Counters, ISSUER_INFO_PATH, IssuerInfo};
 use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{DIRECTORY_PATH, Directory};
+use postern_test_database::TestDatabase;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -49,6 +50,8 @@ pub const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
 pub struct World {
     pub dir: tempfile::TempDir,
     pub issuer: Arc<Issuer>,
+    /// What the issuer writes, past the issuer.
+    pub database: TestDatabase,
     pub clock: Arc<MockClock>,
     pub texts: Arc<Texts>,
     pub relay_key: IdentityKey,
@@ -142,11 +145,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(MockClock::new(START));
         let texts = Arc::new(Texts::default());
-        let mut config = config(dir.path().join("issuer.db"), &relay_key, &other_relay_key);
+        let database = TestDatabase::of_this_run(dir.path().join("issuer.db"));
+        let mut config = config(database.url(), &relay_key, &other_relay_key);
         change(&mut config);
         let issuer = start(config, seed, &ca, &clock, &texts, 2).await;
         keys::rotate(&issuer, 86_400).await.unwrap();
-        Self { dir, issuer, clock, texts, relay_key, other_relay_key, rng: Mutex::new(rng), seed, ca }
+        Self { dir, issuer, database, clock, texts, relay_key, other_relay_key, rng: Mutex::new(rng), seed, ca }
     }
 
     /// The same database in another process: nothing in memory is kept. `change` edits the configuration.
@@ -244,11 +248,7 @@ impl World {
 
     /// One number out of the database, past the issuer.
     pub fn query(&self, sql: &str) -> i64 {
-        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
-    }
-
-    pub fn database(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.dir.path().join("issuer.db")).unwrap()
+        self.database.int(sql)
     }
 }
 
@@ -259,7 +259,7 @@ pub async fn send(issuer: &Arc<Issuer>, request: Request<Body>) -> Reply {
     Reply { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
-fn config(database: PathBuf, relay: &IdentityKey, other_relay: &IdentityKey) -> Config {
+fn config(database: String, relay: &IdentityKey, other_relay: &IdentityKey) -> Config {
     let entry = |name: &str, key: &IdentityKey| RelayConfig {
         name: name.to_owned(),
         url: format!("https://{name}"),
@@ -270,7 +270,7 @@ fn config(database: PathBuf, relay: &IdentityKey, other_relay: &IdentityKey) -> 
         name: ISSUER.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         url: format!("https://{ISSUER}"),
-        database: format!("sqlite://{}", database.display()),
+        database,
         secret_key_file: PathBuf::new(),
         ca_certificate_file: PathBuf::new(),
         gateway: GatewayConfig::Console { file: None },

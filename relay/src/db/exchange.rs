@@ -66,6 +66,7 @@ mod tests {
     use crate::db::MIGRATIONS;
     use crate::db::send::{TokenState, find};
     use postern_store::Db;
+    use postern_test_database::TestDatabase;
 
     fn exchange(digest: u8) -> Exchange {
         Exchange {
@@ -80,8 +81,8 @@ mod tests {
     #[tokio::test]
     async fn a_late_end_or_undoing_of_one_exchange_does_not_touch_the_next() {
         let dir = tempfile::TempDir::new().unwrap();
-        let url = format!("sqlite://{}", dir.path().join("relay.db").display());
-        let db = Db::open(&url, MIGRATIONS).await.unwrap();
+        let database = TestDatabase::of_this_run(dir.path().join("relay.db"));
+        let db = Db::open(&database.url(), MIGRATIONS).await.unwrap();
         let row = db.run("all of it", |tx| {
             Box::pin(async move {
                 let (first, second) = (exchange(5), exchange(6));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::{RELEASE_PATH, SPAM_PATH};
 use postern_protocol::time::{MockClock, Timestamp};
+use postern_test_database::Value;
 
 use crate::issuer::{Mode, key};
 use crate::world::{START, World, blinded, envelope, exchange_request, token};
@@ -95,9 +96,8 @@ async fn a_relay_that_was_killed_while_dropping_a_key_goes_on_with_it() {
     world.issuer.rotate(0, 1, world.now() + 100);
     world.app.refresh_keys().await;
     // The first of the three steps, as the other process did it before it died.
-    let db = rusqlite::Connection::open(world.dir.path().join("relay.db")).unwrap();
-    db.execute("insert into retired_keys (key_id) values (?1)", [key(0).public().key_id().0.as_slice()]).unwrap();
-    drop(db);
+    let fenced = Value::Blob(key(0).public().key_id().0.to_vec());
+    world.database.execute("insert into retired_keys (key_id) values ($1)", &[fenced]);
     let fenced = world.send(&bob.id, &token(0).token, &envelope()).await;
     assert_eq!(fenced.refusal(), ProblemKind::TokenInvalid);
     assert_eq!(world.exchange(&exchange_request(&spent, 1, blinded(1).0)).await.refusal(), ProblemKind::TokenInvalid);

@@ -11,6 +11,7 @@ use postern_protocol::release::RELEASE_PATH;
 use postern_protocol::send::Accepted;
 use postern_protocol::time::{Clock, MockClock};
 use postern_store::SystemClock;
+use postern_test_database::TestDatabase;
 use tempfile::TempDir;
 
 use crate::contacts::{Contact, Owner, policy, revealed};
@@ -23,7 +24,7 @@ fn relay() -> Command {
     command
 }
 
-fn init(dir: &Path, issuer_url: &str) -> std::process::Output {
+fn init(dir: &Path, issuer_url: &str, database: Option<&str>) -> std::process::Output {
     let key = Issuer::identity().public().to_string();
     let args = ["--name", RELAY, "--listen", "127.0.0.1:0", "--url", "http://127.0.0.1:1/", "--issuer-name", ISSUER];
     let dir = dir.to_str().unwrap();
@@ -31,6 +32,7 @@ fn init(dir: &Path, issuer_url: &str) -> std::process::Output {
         .args(["init", "--dir", dir])
         .args(args)
         .args(["--issuer-url", issuer_url, "--issuer-public-key", &key])
+        .args(database.iter().flat_map(|url| ["--database", *url]))
         .output()
         .unwrap()
 }
@@ -70,7 +72,8 @@ async fn the_program_serves_survives_a_kill_stops_on_demand_and_logs_no_identifi
     // The program has the real clock.
     world.clock = Arc::new(MockClock::new(SystemClock.now()));
     let dir = TempDir::new().unwrap();
-    let printed = init(dir.path(), &world.issuer.url);
+    let database = TestDatabase::of_this_run(dir.path().join("relay.db"));
+    let printed = init(dir.path(), &world.issuer.url, Some(&database.url()));
     assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     let line: serde_json::Value = serde_json::from_slice(&printed.stdout).unwrap();
     assert_eq!((line["name"].as_str(), line["url"].as_str()), (Some(RELAY), Some("http://127.0.0.1:1")));
@@ -138,12 +141,12 @@ fn init_makes_private_files_once_and_check_config_shows_no_secret() {
     use std::os::unix::fs::PermissionsExt;
     let dir = TempDir::new().unwrap();
     let place = dir.path().join("a relay");
-    assert!(init(&place, "http://127.0.0.1:2").status.success());
+    assert!(init(&place, "http://127.0.0.1:2", None).status.success());
     let key = std::fs::read_to_string(place.join("secret.key")).unwrap();
     assert_eq!(key.len(), 43);
     assert_eq!(place.join("secret.key").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(place.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    let again = init(&place, "http://127.0.0.1:2");
+    let again = init(&place, "http://127.0.0.1:2", None);
     assert!(!again.status.success() && again.stdout.is_empty());
     assert_eq!(std::fs::read_to_string(place.join("secret.key")).unwrap(), key, "no key is ever overwritten");
 

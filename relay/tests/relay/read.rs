@@ -7,6 +7,7 @@ use postern_protocol::login::Purpose;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::ACK_PATH;
 use postern_protocol::send::{EVENTS_PATH, Messages};
+use postern_test_database::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::world::{Mailbox, Reply, World, token};
@@ -95,16 +96,12 @@ async fn an_empty_long_poll_ends_after_its_time() {
 async fn what_another_process_wrote_is_seen_within_the_recheck() {
     let world = World::start().await;
     let bob = world.mailbox().await;
-    let db = world.dir.path().join("relay.db");
     let other_process = async {
         sleep(Duration::from_millis(300)).await;
-        let db = rusqlite::Connection::open(db).unwrap();
-        db.busy_timeout(Duration::from_secs(10)).unwrap();
-        db.execute(
-            "insert into messages (mailbox, message, position, arrived_at, size, envelope) values (?1, ?2, 1, 1, 4096, ?3)",
-            rusqlite::params![bob.id.0.as_slice(), [5u8; 32].as_slice(), [6u8; 4096].as_slice()],
-        )
-        .unwrap();
+        world.database.execute(
+            "insert into messages (mailbox, message, position, arrived_at, size, envelope) values ($1, $2, 1, 1, 4096, $3)",
+            &[bob.id.0.to_vec(), vec![5; 32], vec![6; 4096]].map(Value::Blob),
+        );
     };
     let (reply, ()) = tokio::join!(world.read(&bob, "?wait=30"), other_process);
     assert_eq!(reply.json::<Messages>().messages.len(), 1);

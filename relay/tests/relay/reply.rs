@@ -7,6 +7,7 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::send::{Accepted, Admission, RELAY_INFO_PATH, RelayInfo};
+use postern_test_database::{Engine, TestDatabase, Value};
 
 use crate::contacts::{Contact, EPOCH, Owner, reply_key};
 use crate::world::{Mailbox, Reply, START, World, envelope, random, rng};
@@ -39,8 +40,8 @@ async fn the_relay_says_how_it_counts_time() {
     assert_eq!(info.replies, ReplyPolicy::default());
 
     // And counts as it says: hours of the default are nothing among minutes.
-    let other = world.dir.path().join("other.db");
-    world.config.database = format!("sqlite://{}", other.display());
+    let other = TestDatabase::of_this_run(world.dir.path().join("other.db"));
+    world.config.database = other.url();
     world.config.replies = ReplyPolicy { epoch_seconds: 60, period_seconds: 600, grace_seconds: 10 };
     world.restart().await;
     world.app.refresh_keys().await;
@@ -56,15 +57,20 @@ async fn a_database_from_before_replies_keeps_its_messages_and_takes_replies() {
     let mailbox = MailboxId(random());
     let world = World::start_on(
         |_| {},
-        |file| {
-            let db = rusqlite::Connection::open(file).unwrap();
-            db.execute_batch(include_str!("../../../migrations/relay/sqlite/0001_initial.sql")).unwrap();
-            let history = "create table schema_history (version INTEGER not null primary key, name TEXT not null) strict; \
-                 insert into schema_history values (1, 'initial')";
-            db.execute_batch(history).unwrap();
-            db.execute("insert into mailboxes values (?1, 1, 4096, 1)", [mailbox.0]).unwrap();
-            let message = "insert into messages values (?1, ?1, 1, 1800000000, 4096, zeroblob(4096))";
-            db.execute(message, [mailbox.0]).unwrap();
+        |database| {
+            let (schema, integer) = match database.engine() {
+                Engine::Sqlite => (include_str!("../../../migrations/relay/sqlite/0001_initial.sql"), "INTEGER"),
+                Engine::Postgres => (include_str!("../../../migrations/relay/postgres/0001_initial.sql"), "BIGINT"),
+            };
+            database.script(schema);
+            database.script(&format!(
+                "create table schema_history (version {integer} not null primary key, name TEXT not null);
+                 insert into schema_history values (1, 'initial')"
+            ));
+            let (name, envelope) = (Value::Blob(mailbox.0.to_vec()), Value::Blob(vec![0; 4096]));
+            database.execute("insert into mailboxes values ($1, 1, 4096, 1)", &[name.clone()]);
+            let message = "insert into messages values ($1, $1, 1, 1800000000, 4096, $2)";
+            database.execute(message, &[name, envelope]);
         },
     )
     .await;
@@ -250,8 +256,7 @@ async fn the_fence_holds_even_before_the_rows_are_dropped() {
     let world = World::start().await;
     let (bob, alice) = (Owner::new(&world).await, Contact::new());
     // The first step of a sweep, as another process did it.
-    let db = rusqlite::Connection::open(world.dir.path().join("relay.db")).unwrap();
-    db.execute("update reply_fence set epoch = ?1", [EPOCH]).unwrap();
+    world.database.execute("update reply_fence set epoch = $1", &[Value::Integer(EPOCH.into())]);
     let envelope = envelope();
     let shown = bob.shown(&alice, EPOCH, 0, &envelope);
     assert_eq!(bob.send(&world, &shown, &envelope).await.refusal(), ProblemKind::ReplyEpoch);

@@ -1,49 +1,23 @@
 //! What a thief of the database file gets: no group secret, no revealed seed, nothing that follows from them.
 
-use std::path::Path;
-
 use curve25519_dalek::scalar::Scalar;
 use postern_credentials::reply_credential::KeyPeriod;
 use postern_protocol::ids::{MailboxId, encode_base64};
-use rusqlite::types::ValueRef;
+use postern_test_database::{Engine, TestDatabase, Value};
 use sha2::{Digest, Sha512};
 
 use crate::contacts::{Contact, EPOCH, Owner, policy, revealed};
 use crate::world::{World, envelope};
 
 /// Every column of every row of every table, as hexadecimal and as text.
-fn dump(file: &Path) -> String {
-    let db = rusqlite::Connection::open(file).unwrap();
-    let tables = "select name from sqlite_master where type = 'table'";
-    let tables: Vec<String> =
-        db.prepare(tables).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    let mut out = String::new();
-    for table in tables {
-        let mut statement = db.prepare(&format!("select * from \"{table}\"")).unwrap();
-        let columns = statement.column_count();
-        let mut rows = statement.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            out.push_str(&table);
-            for column in 0..columns {
-                let shown = match row.get_ref(column).unwrap() {
-                    ValueRef::Blob(bytes) | ValueRef::Text(bytes) => {
-                        format!(" {} {}", hex::encode(bytes), String::from_utf8_lossy(bytes))
-                    }
-                    ValueRef::Integer(number) => format!(" {number}"),
-                    ValueRef::Real(_) | ValueRef::Null => " -".to_owned(),
-                };
-                out.push_str(&shown);
-            }
-            out.push('\n');
-        }
-    }
-    out
-}
-
-/// Everything that is on disk: the database, and what is not yet written back.
-fn files(directory: &Path) -> Vec<u8> {
-    let names = ["relay.db", "relay.db-wal"];
-    names.iter().flat_map(|name| std::fs::read(directory.join(name)).unwrap_or_default()).collect()
+fn dump(database: &TestDatabase) -> String {
+    let show = |value: &Value| match value {
+        Value::Blob(bytes) => format!(" {} {}", hex::encode(bytes), String::from_utf8_lossy(bytes)),
+        Value::Text(text) => format!(" {} {text}", hex::encode(text)),
+        Value::Integer(number) => format!(" {number}"),
+        Value::Real(_) | Value::Null => " -".to_owned(),
+    };
+    database.tables().iter().flat_map(|table| table.rows.iter().flatten()).map(show).collect()
 }
 
 fn contains(hay: &[u8], needle: &[u8]) -> bool {
@@ -51,8 +25,8 @@ fn contains(hay: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Where a secret is to be found: `(in the dump, in the files)`.
-fn found(directory: &Path, secret: &[u8]) -> (bool, bool) {
-    let (dump, files) = (dump(&directory.join("relay.db")), files(directory));
+fn found(database: &TestDatabase, secret: &[u8]) -> (bool, bool) {
+    let (dump, files) = (dump(database), database.stored());
     let spellings = [secret.to_vec(), hex::encode(secret).into_bytes(), encode_base64(secret).into_bytes()];
     let stored = encode_base64(&[&[1], secret].concat()).into_bytes();
     let spellings: Vec<_> = spellings.into_iter().chain([stored]).collect();
@@ -112,25 +86,27 @@ async fn a_dump_of_the_database_holds_no_group_secret_and_no_seed() {
     let seeds = [&alice.0, &mallory.0, &mallory.0.next()].map(|seed| seed.to_stored()[1..].to_vec());
     let secrets: Vec<Vec<u8>> = [root, y0.to_vec(), y1.to_vec()].into_iter().chain(seeds).collect();
 
-    let directory = world.dir.path();
-    assert_eq!(found(directory, &bob.mailbox.id.0), (true, true), "what is not secret is found");
-    assert_eq!(found(directory, &shown.unwrap()), (true, true));
+    let database = &world.database;
+    assert_eq!(found(database, &bob.mailbox.id.0), (true, true), "what is not secret is found");
+    assert_eq!(found(database, &shown.unwrap()), (true, true));
     for (n, secret) in secrets.iter().enumerate() {
-        assert_eq!(found(directory, secret), (false, false), "secret {n}");
+        assert_eq!(found(database, secret), (false, false), "secret {n}");
     }
 
     // The search finds each of them once it is there, in any spelling.
-    let db = rusqlite::Connection::open(directory.join("relay.db")).unwrap();
-    db.execute("create table planted (value)", []).unwrap();
+    database.script(match database.engine() {
+        Engine::Sqlite => "create table planted (value)",
+        Engine::Postgres => "create table planted (value BYTEA)",
+    });
     for (n, secret) in secrets.iter().enumerate() {
         let stored = [&[1], secret.as_slice()].concat();
-        match n % 4 {
-            0 => db.execute("insert into planted values (?1)", [stored]),
-            1 => db.execute("insert into planted values (?1)", [hex::encode(secret)]),
-            2 => db.execute("insert into planted values (?1)", [encode_base64(secret)]),
-            _ => db.execute("insert into planted values (?1)", [encode_base64(&stored)]),
-        }
-        .unwrap();
-        assert_eq!(found(directory, secret), (true, true), "secret {n}");
+        let spelt = match n % 4 {
+            0 => stored,
+            1 => hex::encode(secret).into_bytes(),
+            2 => encode_base64(secret).into_bytes(),
+            _ => encode_base64(&stored).into_bytes(),
+        };
+        database.execute("insert into planted values ($1)", &[Value::Blob(spelt)]);
+        assert_eq!(found(database, secret), (true, true), "secret {n}");
     }
 }

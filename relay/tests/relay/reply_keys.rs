@@ -7,6 +7,7 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, ReplyKey, ReplyPolicy, STRIKES_PATH};
 use postern_relay::app::StartError;
 use postern_relay::config::{Config, ConfigError};
+use postern_test_database::Value;
 
 use crate::contacts::{Contact, EPOCH, For, Owner, reply_key, revealed};
 use crate::world::{Reply, World, envelope, random, rng};
@@ -97,11 +98,11 @@ async fn a_retry_after_its_version_is_gone_is_refused_and_delivers_nothing() {
 async fn a_sealed_secret_opens_in_its_own_row_alone() {
     let world = World::start().await;
     let (bob, carol) = (Owner::new(&world).await, Owner::new(&world).await);
-    let db = rusqlite::Connection::open(world.dir.path().join("relay.db")).unwrap();
-    let swap = "update reply_keys set sealed = (select sealed from reply_keys where mailbox = ?1) where mailbox = ?2";
-    db.execute(swap, [carol.mailbox.id.0, bob.mailbox.id.0]).unwrap();
+    let [bobs, carols] = [&bob, &carol].map(|owner| Value::Blob(owner.mailbox.id.0.to_vec()));
+    let swap = "update reply_keys set sealed = (select sealed from reply_keys where mailbox = $1) where mailbox = $2";
+    world.database.execute(swap, &[carols.clone(), bobs]);
     assert_eq!(refused(&world, &bob, 1, &carol.group).await, Some(ProblemKind::Internal));
-    db.execute("update reply_keys set key_version = 2 where mailbox = ?1", [carol.mailbox.id.0]).unwrap();
+    world.database.execute("update reply_keys set key_version = 2 where mailbox = $1", &[carols]);
     assert_eq!(refused(&world, &carol, 2, &carol.group).await, Some(ProblemKind::Internal));
 }
 

@@ -1,6 +1,6 @@
 //! A relay that can be stopped and started again on its files, and those who use it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{Token, TokenChallenge, authorization};
 use postern_relay::app::{App, RngFactory, StartError, identity};
 use postern_relay::config::{Config, IssuerConfig, Limits};
+use postern_test_database::TestDatabase;
 use rand::rngs::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::de::DeserializeOwned;
@@ -131,6 +132,8 @@ struct Running {
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
+    /// What the relay writes, past the relay.
+    pub(crate) database: TestDatabase,
     pub(crate) clock: Arc<MockClock>,
     pub(crate) issuer: Issuer,
     pub(crate) config: Config,
@@ -149,10 +152,11 @@ impl World {
         Self::start_on(change, |_| {}).await
     }
 
-    /// On a database file that `prepare` may have made.
-    pub(crate) async fn start_on(change: impl FnOnce(&mut Limits), prepare: impl FnOnce(&Path)) -> Self {
+    /// On a database that `prepare` may have filled.
+    pub(crate) async fn start_on(change: impl FnOnce(&mut Limits), prepare: impl FnOnce(&TestDatabase)) -> Self {
         let dir = TempDir::new().unwrap();
-        prepare(&dir.path().join("relay.db"));
+        let database = TestDatabase::of_this_run(dir.path().join("relay.db"));
+        prepare(&database);
         let clock = Arc::new(MockClock::new(Timestamp::from_seconds(START)));
         let issuer = Issuer::start().await;
         // No task of the relay moves by itself; the tests say when.
@@ -163,7 +167,7 @@ impl World {
             name: RELAY.into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             url: "http://127.0.0.1:1".into(),
-            database: format!("sqlite://{}", dir.path().join("relay.db").display()),
+            database: database.url(),
             secret_key_file: PathBuf::new(),
             issuer: IssuerConfig {
                 name: ISSUER.into(),
@@ -176,7 +180,7 @@ impl World {
         issuer.know_relay(identity(&RootSecret::from_bytes([2; 32])).public());
         let (app, url, running) = Self::run(&config, &clock).await;
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-        let world = Self { dir, clock, issuer, config, app, url, http, running: Some(running) };
+        let world = Self { dir, database, clock, issuer, config, app, url, http, running: Some(running) };
         world.app.refresh_keys().await;
         world
     }
@@ -206,9 +210,7 @@ impl World {
 
     /// One number out of the relay's database.
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        let db = rusqlite::Connection::open(self.dir.path().join("relay.db")).unwrap();
-        db.busy_timeout(Duration::from_secs(10)).unwrap();
-        db.query_row(sql, [], |row| row.get(0)).unwrap()
+        self.database.int(sql)
     }
 
     pub(crate) fn ledger(&self, state: &str) -> i64 {
