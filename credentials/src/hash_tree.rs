@@ -17,7 +17,11 @@ pub(crate) struct HashTree {
 impl HashTree {
     /// Appends a leaf.
     pub(crate) fn push(&mut self, leaf: &[u8]) {
-        let mut hash = leaf_hash(leaf);
+        self.push_hash(leaf_hash(leaf));
+    }
+
+    /// Appends a leaf by its hash.
+    pub(crate) fn push_hash(&mut self, mut hash: [u8; 32]) {
         for level in 0.. {
             if self.levels.len() == level {
                 self.levels.push(Vec::new());

@@ -4,8 +4,10 @@
 //! # Roles and steps
 //!
 //! 1. The **issuer** appends each [`postern_protocol::log::LogLeaf`] *before* it shows anybody what is in it, and signs heads with [`sign_head`].
-//! 2. The **client** remembers the last head it believed. A new one must be signed ([`verify_head`]) and extend it ([`verify_extends`]); and what the
-//!    client was shown must be in it ([`verify_contains`]).
+//! 2. The **client** remembers the last head it believed, and the hashes of all leaves. A new head must be signed ([`verify_head`]); with the leaves
+//!    that it has brought, the tree must have the old root at the old size and the new one at the new; and what the client was shown must be among
+//!    them. It asks for whole pages of leaves, so that nobody sees what it has seen before.
+//! 3. **Anybody else** may ask for proofs: that one head extends another ([`verify_extends`]), that a leaf is in it ([`verify_contains`]).
 //!
 //! # What it is good for
 //!
@@ -29,6 +31,11 @@ impl KeyLog {
     /// Appends a leaf, encoded.
     pub fn push(&mut self, leaf: &[u8]) {
         self.0.push(leaf);
+    }
+
+    /// Appends a leaf by its hash ([`leaf_hash`]), as a client does that keeps no leaves.
+    pub fn push_hash(&mut self, hash: &Sha256Digest) {
+        self.0.push_hash(hash.0);
     }
 
     /// How many leaves there are.

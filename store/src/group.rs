@@ -96,8 +96,10 @@ mod tests {
 
     use super::*;
 
+    type Sizes = Arc<Mutex<Vec<usize>>>;
+
     /// A group whose batches wait for permits, and their sizes.
-    fn gated(workers: usize, queued: usize) -> (Group<u32, u32>, Arc<Semaphore>, Arc<Mutex<Vec<usize>>>) {
+    fn gated(workers: usize, queued: usize) -> (Group<u32, u32>, Arc<Semaphore>, Sizes) {
         let (gate, sizes) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (through, seen) = (Arc::clone(&gate), Arc::clone(&sizes));
         let work: Work<u32, u32> = Arc::new(move |jobs| {

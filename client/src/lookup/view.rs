@@ -75,12 +75,10 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let (info, manifest) = self.fetch_view(&pins).await?;
         let (info, read) = check_view(info, &manifest, &pins)?;
         let token_keys = self.look_at_keys().await?;
-        let head = self.refresh_head().await?;
-        self.require_logged(&head, &LogLeaf::Manifest(manifest.clone())).await?;
-        self.require_logged(&head, &LogLeaf::TokenKeys(token_keys)).await?;
-        for key in &info.keys {
-            self.require_logged(&head, &LogLeaf::LookupKey(*key)).await?;
-        }
+        self.refresh_head().await?;
+        let mut shown = vec![LogLeaf::Manifest(manifest.clone()), LogLeaf::TokenKeys(token_keys)];
+        shown.extend(info.keys.iter().map(|key| LogLeaf::LookupKey(*key)));
+        self.require_logged(&shown)?;
         let view = View { info, manifest: Base64(manifest), at: self.now().seconds() };
         let view = match known {
             Some(known) => follow(&known, view, &read)?,

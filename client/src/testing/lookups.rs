@@ -8,14 +8,14 @@ use postern_credentials::card::seal_card;
 use postern_credentials::directory::{Account, Build, BuildParams, Previous, build, manifest_digest, sign_manifest};
 use postern_credentials::envelope::SealingKey;
 use postern_credentials::identity::IdentityKey;
-use postern_credentials::key_log::{KeyLog, leaf_hash};
+use postern_credentials::key_log::KeyLog;
 use postern_credentials::lookup_token::{WindowSecret, nullifier};
 use postern_credentials::oprf::{Evaluation, SecretKey};
 use postern_credentials::secrets::RootSecret;
 use postern_protocol::card::Card;
 use postern_protocol::directory::{MANIFEST_PATH, Record};
-use postern_protocol::ids::{DhPublicKey, LookupNullifier, MailboxId, PhoneNumber, Signature};
-use postern_protocol::log::{CONSISTENCY_PATH, INCLUSION_PATH, LOG_PATH, LogLeaf};
+use postern_protocol::ids::{Base64, DhPublicKey, LookupNullifier, MailboxId, PhoneNumber, Signature};
+use postern_protocol::log::{ENTRIES_PATH, LOG_PATH, LogEntries, LogLeaf, MAX_ENTRIES};
 use postern_protocol::lookup::{
     LOOKUP_PATH, LookupAllowance, LookupInfo, LookupPolicy, LookupRequest, LookupResponse, LookupToken,
     LookupTokenRequest, WindowKey, lookup_challenge,
@@ -47,8 +47,7 @@ pub(crate) struct Lookups {
     /// Batches by account and request, with their window.
     batches: HashMap<(String, Vec<u8>), u64>,
     spent: HashMap<LookupNullifier, (Vec<u8>, u32)>,
-    leaves: HashSet<Vec<u8>>,
-    log: KeyLog,
+    leaves: Vec<Vec<u8>>,
     /// Who is listed.
     pub(crate) listed: HashMap<PhoneNumber, Record>,
     built: Option<(Build, Vec<u8>)>,
@@ -69,8 +68,7 @@ impl Lookups {
             issued: HashMap::new(),
             batches: HashMap::new(),
             spent: HashMap::new(),
-            leaves: HashSet::new(),
-            log: KeyLog::default(),
+            leaves: Vec::new(),
             listed: HashMap::new(),
             built: None,
             tamper: None,
@@ -80,19 +78,18 @@ impl Lookups {
     /// Logs before anything is shown.
     pub(crate) fn log(&mut self, leaf: &LogLeaf) {
         let leaf = leaf.encode();
-        if self.leaves.insert(leaf.clone()) {
-            self.log.push(&leaf);
+        if !self.leaves.contains(&leaf) {
+            self.leaves.push(leaf);
         }
     }
 
     /// A second log, of another beginning, for somebody in particular.
     pub(crate) fn fork_log(&mut self, leaves: u64) {
-        self.log = (0..leaves).map(|n| n.to_be_bytes().to_vec()).collect();
-        self.leaves.clear();
+        self.leaves = (0..leaves).map(|n| n.to_be_bytes().to_vec()).collect();
     }
 
     pub(crate) fn log_size(&self) -> u64 {
-        self.log.size()
+        self.leaves.len() as u64
     }
 
     /// The key of this epoch.
@@ -152,14 +149,15 @@ impl Lookups {
         Some(match (asked.method.as_str(), path) {
             ("GET", LOOKUP_PATH) => self.info(),
             ("POST", LOOKUP_PATH) => self.evaluate(asked),
-            ("GET", LOG_PATH) => Told::json(200, &self.log.head(&self.identity, self.clock.now().seconds())),
-            ("GET", CONSISTENCY_PATH) => {
-                let [from, to] = ["from", "to"].map(|name| parameter(query, name).parse().unwrap());
-                found(self.log.consistency(from, to))
+            ("GET", LOG_PATH) => {
+                let log: KeyLog = self.leaves.iter().cloned().collect();
+                Told::json(200, &log.head(&self.identity, self.clock.now().seconds()))
             }
-            ("GET", INCLUSION_PATH) => {
-                let leaf = parameter(query, "leaf").parse().unwrap();
-                found(self.log.inclusion(&leaf, parameter(query, "size").parse().unwrap()))
+            ("GET", ENTRIES_PATH) => {
+                let [from, to] = ["from", "to"].map(|name| parameter(query, name).parse::<usize>().unwrap());
+                assert!(from.is_multiple_of(MAX_ENTRIES as usize) && to - from <= MAX_ENTRIES as usize);
+                let entries = self.leaves[from..to].iter().cloned().map(Base64).collect();
+                Told::json(200, &LogEntries { from: from as u64, entries })
             }
             ("GET", path) if path.starts_with(MANIFEST_PATH) => self.file(path.strip_prefix(MANIFEST_PATH)?),
             _ => return None,
@@ -278,15 +276,6 @@ impl Lookups {
 
 fn parameter<'a>(query: &'a str, name: &str) -> &'a str {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap()
-}
-
-fn found(proof: Option<impl serde::Serialize>) -> Told {
-    proof.map_or_else(|| Told::problem(ProblemKind::NotFound), |proof| Told::json(200, &proof))
-}
-
-/// Whether a leaf is what a request for a proof was about.
-pub(crate) fn is_about(asked: &Asked, leaf: &LogLeaf) -> bool {
-    asked.path.contains(&leaf_hash(&leaf.encode()).to_string())
 }
 
 impl Town {

@@ -76,7 +76,7 @@ pub(crate) enum Outcome {
     /// It is on disk; or, of a struck contact, on no disk: the answer is the same.
     Queued,
     /// The token has a row.
-    Spent(LedgerRow),
+    Spent(Box<LedgerRow>),
     /// The slot is used.
     Used(Taken),
     /// The right is not in force any more.
@@ -254,7 +254,7 @@ impl<'a> Batch<'a> {
 /// What a right was used for before.
 async fn before(tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, StoreError> {
     let before = match &job.right {
-        Right::Token(spend) => send::find(tx, &spend.nullifier).await?.map(Outcome::Spent),
+        Right::Token(spend) => send::find(tx, &spend.nullifier).await?.map(|row| Outcome::Spent(Box::new(row))),
         Right::Slot { slot, .. } => reply::find(tx, slot).await?.map(Outcome::Used),
     };
     // Another job of this group had used it and was refused.

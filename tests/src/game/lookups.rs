@@ -13,7 +13,7 @@ use postern_protocol::directory::{
     MANIFEST_PATH, Manifest, SignedManifest, filter_path, fingerprints_path, records_path,
 };
 use postern_protocol::ids::{OprfOutput, PhoneNumber};
-use postern_protocol::log::{CONSISTENCY_PATH, LOG_PATH, LogHead};
+use postern_protocol::log::{CONSISTENCY_PATH, ENTRIES_PATH, LOG_PATH, LogHead, MAX_ENTRIES};
 use postern_protocol::lookup::{
     LOOKUP_PATH, LOOKUP_TOKEN_TYPE, LookupInfo, LookupRequest, LookupResponse, LookupToken, lookup_challenge,
 };
@@ -249,7 +249,7 @@ impl<'a> Game<'a> {
         self.resolve(&manifest, &y).await
     }
 
-    /// Policy, manifest, and the log's head: as everybody is shown them.
+    /// Policy, manifest, the log's head and its last page: as everybody is shown them.
     async fn view(&mut self, account: usize) -> (LookupInfo, Manifest) {
         let info = self.get(LOOKUP_PATH).await.json().unwrap();
         let manifest = SignedManifest::decode(&self.get(MANIFEST_PATH).await.body).unwrap().manifest;
@@ -258,6 +258,9 @@ impl<'a> Game<'a> {
             let from = self.people[account].seen_log;
             self.get(&format!("{CONSISTENCY_PATH}?from={from}&to={}", head.size)).await;
         }
+        // The last page, whole, whatever this client has seen of it.
+        let page = head.size.saturating_sub(1) / MAX_ENTRIES * MAX_ENTRIES;
+        self.get(&format!("{ENTRIES_PATH}?from={page}&to={}", head.size)).await;
         (info, manifest)
     }
 

@@ -3,7 +3,7 @@
 use postern_credentials::oprf;
 use postern_protocol::directory::{Manifest, SignedManifest};
 use postern_protocol::ids::{OprfProof, PhoneNumber};
-use postern_protocol::log::{INCLUSION_PATH, LogHead};
+use postern_protocol::log::{ENTRIES_PATH, LogEntries, LogHead};
 use postern_protocol::lookup::{LookupInfo, LookupResponse};
 use postern_protocol::problem::ProblemKind;
 
@@ -152,16 +152,59 @@ async fn a_window_key_that_is_not_in_the_log_gets_no_token_request() {
 #[tokio::test]
 async fn a_token_key_directory_that_is_not_in_the_log_is_refused_loudly() {
     let (town, mut alice, bob) = listed().await;
-    tamper(&town, "GET", INCLUSION_PATH, {
-        let directory = town.issuer.lock().unwrap().directory();
-        let leaf = postern_protocol::log::LogLeaf::TokenKeys(serde_json::to_vec(&directory).unwrap());
-        move |asked, told| match crate::testing::lookups::is_about(asked, &leaf) {
-            true => Told::problem(ProblemKind::NotFound),
-            false => told,
-        }
+    tamper(&town, "GET", DIRECTORY_PATH, |_, told| {
+        // The same keys in other bytes.
+        Told { body: [b" ".as_slice(), &told.body].concat(), ..told }
     });
     assert!(matches!(find(&mut alice, &[BOB]).await, Err(Error::PinChanged(_))));
     recovers(&town, &mut alice, &bob).await;
+}
+
+#[tokio::test]
+async fn leaves_that_are_not_those_of_the_signed_head_are_refused_loudly_and_are_no_evidence() {
+    let (town, mut alice, bob) = listed().await;
+    let changes: [fn(&mut LogEntries); 4] = [
+        |entries| entries.entries[0].0[3] ^= 1,
+        |entries| drop(entries.entries.pop()),
+        |entries| entries.entries.swap(0, 1),
+        |entries| entries.from = 1,
+    ];
+    for change in changes {
+        tamper(&town, "GET", ENTRIES_PATH, move |_, told| {
+            let mut entries = json(&told);
+            change(&mut entries);
+            Told::json(200, &entries)
+        });
+        assert!(matches!(find(&mut alice, &[BOB]).await, Err(Error::PinChanged(_))));
+        assert_eq!((alice.log_fork().unwrap(), alice.log_head().unwrap()), (None, None));
+    }
+    recovers(&town, &mut alice, &bob).await;
+}
+
+#[tokio::test]
+async fn what_is_asked_of_the_log_does_not_say_what_was_seen_before() {
+    let town = Town::new();
+    let (mut alice, mut carol) = (town.person("alice", ALICE).await, town.person("carol", "+41791234500").await);
+    town.publish();
+    find(&mut alice, &[NOBODY]).await.unwrap();
+    let about_log = |town: &Town, from: usize| {
+        let asked = town.server.asked(LOG_PATH).split_off(from).into_iter();
+        asked.map(|asked| asked.path).collect::<Vec<_>>()
+    };
+    // Days later, on a log of one page and on one of several: she and somebody who never looked ask for the same last page.
+    for leaves in [3, 300] {
+        (0..leaves).for_each(|n| {
+            town.lookups(|lookups| lookups.log(&postern_protocol::log::LogLeaf::Manifest(vec![n as u8, leaves as u8])));
+        });
+        town.clock.advance_seconds(7200);
+        let before = town.server.asked(LOG_PATH).len();
+        find(&mut alice, &[NOBODY]).await.unwrap();
+        let hers = about_log(&town, before);
+        let before = town.server.asked(LOG_PATH).len();
+        find(&mut carol, &[NOBODY]).await.unwrap();
+        assert_eq!(about_log(&town, before), hers);
+        assert!(hers.iter().all(|path| path == LOG_PATH || path.contains("?from=0&") || path.contains("?from=256&")));
+    }
 }
 
 #[tokio::test]
