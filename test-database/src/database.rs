@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::Value;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, TypeInfo, ValueRef};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{Engine, Server};
 
@@ -18,7 +20,11 @@ pub struct TestDatabase(Kind);
 #[derive(Debug)]
 enum Kind {
     Sqlite(PathBuf),
-    Postgres(String),
+    Postgres {
+        name: String,
+        /// Made when it is first needed.
+        connection: Mutex<Option<PgConnection>>,
+    },
 }
 
 /// One table, whole.
@@ -41,7 +47,7 @@ impl TestDatabase {
             Engine::Postgres => {
                 let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
                 administer(&format!("create database {name}"));
-                Kind::Postgres(name)
+                Kind::Postgres { name, connection: Mutex::new(None) }
             }
         })
     }
@@ -55,7 +61,7 @@ impl TestDatabase {
     pub const fn engine(&self) -> Engine {
         match &self.0 {
             Kind::Sqlite(_) => Engine::Sqlite,
-            Kind::Postgres(_) => Engine::Postgres,
+            Kind::Postgres { .. } => Engine::Postgres,
         }
     }
 
@@ -63,7 +69,7 @@ impl TestDatabase {
     pub fn url(&self) -> String {
         match &self.0 {
             Kind::Sqlite(file) => format!("sqlite://{}", file.display()),
-            Kind::Postgres(name) => Server::shared().url(name),
+            Kind::Postgres { name, .. } => Server::shared().url(name),
         }
     }
 
@@ -71,7 +77,7 @@ impl TestDatabase {
     pub fn file(&self) -> Option<&Path> {
         match &self.0 {
             Kind::Sqlite(file) => Some(file),
-            Kind::Postgres(_) => None,
+            Kind::Postgres { .. } => None,
         }
     }
 
@@ -79,7 +85,7 @@ impl TestDatabase {
     pub fn name(&self) -> &str {
         match &self.0 {
             Kind::Sqlite(_) => panic!("a file has no name at a server"),
-            Kind::Postgres(name) => name,
+            Kind::Postgres { name, .. } => name,
         }
     }
 
@@ -101,7 +107,7 @@ impl TestDatabase {
                     .query_map(rusqlite::params_from_iter(args), |row| (0..width).map(|i| row.get(i)).collect());
                 rows.unwrap().map(Result::unwrap).collect()
             }),
-            Kind::Postgres(_) => self.postgres(async |db| {
+            Kind::Postgres { .. } => self.postgres(async |db| {
                 let rows = bind(sql, args).fetch_all(db).await;
                 rows.unwrap_or_else(|error| panic!("{sql}: {error}")).iter().map(read_row).collect()
             }),
@@ -115,7 +121,7 @@ impl TestDatabase {
                 let changed = db.execute(sql, rusqlite::params_from_iter(args));
                 changed.unwrap_or_else(|error| panic!("{sql}: {error}")) as u64
             }),
-            Kind::Postgres(_) => self.postgres(async |db| {
+            Kind::Postgres { .. } => self.postgres(async |db| {
                 let done = bind(sql, args).execute(db).await;
                 done.unwrap_or_else(|error| panic!("{sql}: {error}")).rows_affected()
             }),
@@ -132,7 +138,7 @@ impl TestDatabase {
                 }
                 tx.commit().unwrap();
             }),
-            Kind::Postgres(_) => self.postgres(async |db| {
+            Kind::Postgres { .. } => self.postgres(async |db| {
                 let mut tx = db.begin().await.unwrap();
                 for args in rows {
                     let done = bind(sql, args).execute(&mut *tx).await;
@@ -147,7 +153,7 @@ impl TestDatabase {
     pub fn script(&self, sql: &str) {
         match &self.0 {
             Kind::Sqlite(_) => self.sqlite(|db| db.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))),
-            Kind::Postgres(_) => self.postgres(async |db| {
+            Kind::Postgres { .. } => self.postgres(async |db| {
                 let done = db.execute(AssertSqlSafe(translated(sql))).await;
                 done.map(drop).unwrap_or_else(|error| panic!("{sql}: {error}"));
             }),
@@ -174,7 +180,7 @@ impl TestDatabase {
                 "select name from sqlite_schema where type = 'table' and name not like 'schema\\_%' escape '\\' \
                  order by name"
             }
-            Kind::Postgres(_) => {
+            Kind::Postgres { .. } => {
                 "select cast(tablename as text) from pg_tables where schemaname = 'public' \
                  and tablename not like 'schema\\_%' order by 1"
             }
@@ -185,7 +191,7 @@ impl TestDatabase {
     fn table(&self, name: String) -> Table {
         let columns = match &self.0 {
             Kind::Sqlite(_) => "select name from pragma_table_info($1) order by cid",
-            Kind::Postgres(_) => {
+            Kind::Postgres { .. } => {
                 "select cast(attname as text) from pg_attribute where attrelid = cast($1 as regclass) \
                  and attnum > 0 and not attisdropped order by attnum"
             }
@@ -204,11 +210,15 @@ impl TestDatabase {
     }
 
     fn postgres<T: Send>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> T + Send) -> T {
-        let options = Server::shared().options(self.name());
+        let Kind::Postgres { name, connection } = &self.0 else { unreachable!("asked of a server") };
         block_on(async || {
-            let mut db = options.connect().await.unwrap();
+            let connected = connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut db = match connected {
+                Some(db) => db,
+                None => Server::shared().options(name).connect().await.unwrap(),
+            };
             let result = work(&mut db).await;
-            db.close().await.unwrap();
+            *connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(db);
             result
         })
     }
@@ -216,7 +226,7 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if let Kind::Postgres(name) = &self.0
+        if let Kind::Postgres { name, .. } = &self.0
             && !std::thread::panicking()
         {
             administer(&format!("drop database {name} with (force)"));
@@ -235,10 +245,9 @@ fn administer(sql: &str) {
 
 /// Runs something to its end on a thread of its own: tests call from inside of other runtimes.
 pub(crate) fn block_on<T: Send, F: Future<Output = T>>(work: impl FnOnce() -> F + Send) -> T {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(work())
-    };
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    let run = || runtime.block_on(work());
     std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 

@@ -19,6 +19,11 @@ pub enum Cut {
     AfterCommit,
 }
 
+impl Cut {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::BeforeCommit, Self::AfterCommit];
+}
+
 /// The proxy. It speaks to the server of this process.
 #[derive(Debug)]
 pub struct Proxy {
@@ -30,13 +35,19 @@ pub struct Proxy {
 /// What is still to be cut.
 #[derive(Debug, Default)]
 struct Plan {
-    next: Mutex<Option<Cut>>,
+    /// How many commits to let through first, and what then.
+    next: Mutex<Option<(u32, Cut)>>,
     made: AtomicU32,
 }
 
 impl Plan {
     fn take(&self) -> Option<Cut> {
-        let cut = self.next.lock().unwrap().take();
+        let mut next = self.next.lock().unwrap();
+        if let Some((before @ 1.., _)) = next.as_mut() {
+            *before -= 1;
+            return None;
+        }
+        let cut = next.take().map(|(_, cut)| cut);
         self.made.fetch_add(u32::from(cut.is_some()), Ordering::SeqCst);
         cut
     }
@@ -67,9 +78,14 @@ impl Proxy {
         format!("postgres://postern@{}/{}?sslmode=disable", self.address, self.database)
     }
 
-    /// Cuts at the next commit of a transaction that writes.
-    pub fn cut_next(&self, cut: Cut) {
-        *self.plan.next.lock().unwrap() = Some(cut);
+    /// Cuts at a commit of a transaction that writes: the next one, or the one after so many more.
+    pub fn cut_after(&self, commits: u32, cut: Cut) {
+        *self.plan.next.lock().unwrap() = Some((commits, cut));
+    }
+
+    /// Cuts nothing any more.
+    pub fn leave(&self) {
+        *self.plan.next.lock().unwrap() = None;
     }
 
     /// How many connections were cut so far.

@@ -33,7 +33,7 @@ use postern_protocol::problem::{MEDIA_TYPE, Problem, ProblemKind};
 use postern_protocol::register::{COUNTERS_PATH, Counters, ISSUER_INFO_PATH, IssuerInfo};
 use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{DIRECTORY_PATH, Directory};
-use postern_test_database::TestDatabase;
+use postern_test_database::{Engine, Proxy, TestDatabase};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
@@ -138,14 +138,30 @@ impl World {
 
     /// A world with another configuration.
     pub async fn configured(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let database = TestDatabase::of_this_run(dir.path().join("issuer.db"));
+        Self::on(dir, database, change).await
+    }
+
+    /// A world on PostgreSQL, behind a proxy that can cut its connections.
+    pub async fn behind_proxy(change: impl FnOnce(&mut Config)) -> (Self, Proxy) {
+        let database = TestDatabase::new(Engine::Postgres, "");
+        let proxy = Proxy::start(&database);
+        let url = proxy.url();
+        let behind = |config: &mut Config| {
+            config.database = url;
+            change(config);
+        };
+        (Self::on(tempfile::tempdir().unwrap(), database, behind).await, proxy)
+    }
+
+    async fn on(dir: tempfile::TempDir, database: TestDatabase, change: impl FnOnce(&mut Config)) -> Self {
         let mut rng = StdRng::seed_from_u64(1);
         let (root, ca) = secrets::create(&mut rng, ISSUER, START).unwrap();
         let seed = *root.expose();
         let (relay_key, other_relay_key) = (IdentityKey::generate(&mut rng), IdentityKey::generate(&mut rng));
-        let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(MockClock::new(START));
         let texts = Arc::new(Texts::default());
-        let database = TestDatabase::of_this_run(dir.path().join("issuer.db"));
         let mut config = config(database.url(), &relay_key, &other_relay_key);
         change(&mut config);
         let issuer = start(config, seed, &ca, &clock, &texts, 2).await;

@@ -20,7 +20,7 @@ use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_protocol::tokens::{Token, TokenChallenge, authorization};
 use postern_relay::app::{App, RngFactory, StartError, identity};
 use postern_relay::config::{Config, IssuerConfig, Limits};
-use postern_test_database::TestDatabase;
+use postern_test_database::{Engine, Proxy, TestDatabase};
 use rand::rngs::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use serde::de::DeserializeOwned;
@@ -157,6 +157,19 @@ impl World {
         let dir = TempDir::new().unwrap();
         let database = TestDatabase::of_this_run(dir.path().join("relay.db"));
         prepare(&database);
+        let url = database.url();
+        Self::start_at(dir, database, url, change).await
+    }
+
+    /// On PostgreSQL, behind a proxy that can cut its connections.
+    pub(crate) async fn start_behind_proxy() -> (Self, Proxy) {
+        let database = TestDatabase::new(Engine::Postgres, "");
+        let proxy = Proxy::start(&database);
+        let url = proxy.url();
+        (Self::start_at(TempDir::new().unwrap(), database, url, |_| {}).await, proxy)
+    }
+
+    async fn start_at(dir: TempDir, database: TestDatabase, url: String, change: impl FnOnce(&mut Limits)) -> Self {
         let clock = Arc::new(MockClock::new(Timestamp::from_seconds(START)));
         let issuer = Issuer::start().await;
         // No task of the relay moves by itself; the tests say when.
@@ -167,7 +180,7 @@ impl World {
             name: RELAY.into(),
             listen: "127.0.0.1:0".parse().unwrap(),
             url: "http://127.0.0.1:1".into(),
-            database: database.url(),
+            database: url,
             secret_key_file: PathBuf::new(),
             issuer: IssuerConfig {
                 name: ISSUER.into(),

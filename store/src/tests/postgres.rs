@@ -23,7 +23,7 @@ async fn a_connection_cut_around_the_commit_is_resolved_and_the_transaction_is_t
     let db = Db::open(&proxy.url(), SCHEMA).await.unwrap();
     for (cut, id) in [(Cut::BeforeCommit, [1; 4]), (Cut::AfterCommit, [2; 4])] {
         let (before, told) = (proxy.cuts(), AtomicU32::new(0));
-        proxy.cut_next(cut);
+        proxy.cut_after(0, cut);
         assert!(spend_once(&db, id, &told).await.unwrap());
         assert_eq!((proxy.cuts() - before, told.into_inner()), (1, 1), "{cut:?}");
         assert_eq!(place.database.int("select count(*) from coins"), i64::from(id[0]));
