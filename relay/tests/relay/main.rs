@@ -16,6 +16,7 @@ mod lost_commits;
 mod mailbox;
 mod prekeys;
 mod process;
+mod queue;
 mod read;
 mod release;
 mod reply;
