@@ -5,6 +5,7 @@
 //! ([`tables`]), the checker of docs/invariants.sql ([`invariants`]), and the linkability games ([`game`]). **May call** everything.
 
 pub mod actor;
+pub mod balancer;
 pub mod game;
 pub mod http;
 pub mod invariants;
@@ -15,6 +16,7 @@ pub mod replies;
 pub mod requests;
 pub mod socks;
 pub mod tables;
+pub mod traffic;
 pub mod world;
 
 pub use actor::Actor;

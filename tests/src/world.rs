@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_protocol::time::Timestamp;
-use postern_test_database::TestDatabase;
+use postern_test_database::{Engine, TestDatabase};
 use tempfile::TempDir;
+
+use crate::balancer::Balancer;
 
 /// The issuer's name in the test world.
 pub const ISSUER: &str = "issuer.test";
@@ -76,6 +78,21 @@ impl Server {
     /// Whether the process is still there: a server that died by itself has panicked or worse.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("listen = ")).unwrap();
+        line.trim_matches('"').to_owned()
+    }
+
+    /// Another process with the same configuration, but that it listens elsewhere; not started.
+    pub fn twin(&self, name: &str) -> Self {
+        let config = self.config.with_file_name(format!("{name}.toml"));
+        std::fs::copy(&self.config, &config).unwrap();
+        change_settings(&config, &format!("listen = \"{}\"", free_address()));
+        Self { program: self.program.clone(), config, log: self.log.with_file_name(format!("{name}.log")), child: None }
     }
 
     /// Runs another command of the same program on the same configuration, to its end.
@@ -149,24 +166,42 @@ impl World {
 
     /// Fresh servers; the texts replace settings in their configuration files, one `key = value` a line.
     pub fn start_with(programs: Programs, issuer_settings: &str, relay_settings: &str) -> Self {
+        let at = [free_address(), free_address()];
+        Self::start_at(Engine::of_this_run(), programs, [issuer_settings, relay_settings], &at, &at)
+    }
+
+    /// Fresh servers that are known to everybody by the addresses of these balancers, issuer's and relay's.
+    pub fn start_behind(engine: Engine, programs: Programs, settings: [&str; 2], balancers: &[Balancer; 2]) -> Self {
+        let at = [free_address(), free_address()];
+        balancers.iter().zip(&at).for_each(|(balancer, at)| balancer.add(at.clone()));
+        let known = balancers.each_ref().map(|balancer| balancer.address.clone());
+        Self::start_at(engine, programs, settings, &at, &known)
+    }
+
+    fn start_at(
+        engine: Engine,
+        programs: Programs,
+        [issuer_settings, relay_settings]: [&str; 2],
+        [issuer_at, relay_at]: &[String; 2],
+        known: &[String; 2],
+    ) -> Self {
         let dir = TempDir::new().unwrap();
         let (issuer_dir, relay_dir) = (dir.path().join("issuer"), dir.path().join("relay"));
-        let (issuer_at, relay_at) = (free_address(), free_address());
-        let (issuer_url, relay_url) = (format!("http://{issuer_at}"), format!("http://{relay_at}"));
+        let [issuer_url, relay_url] = known.each_ref().map(|address| format!("http://{address}"));
 
         let init = |program: &Path, dir: &Path, args: &[&str]| {
             let printed = run(Command::new(program).arg("init").arg("--dir").arg(dir).args(args));
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             json["public_key"].as_str().unwrap().to_owned()
         };
-        let issuer_db = TestDatabase::of_this_run(issuer_dir.join("issuer.db"));
-        let relay_db = TestDatabase::of_this_run(relay_dir.join("relay.db"));
+        let issuer_db = TestDatabase::new(engine, issuer_dir.join("issuer.db"));
+        let relay_db = TestDatabase::new(engine, relay_dir.join("relay.db"));
         let (issuer_db_url, relay_db_url) = (issuer_db.url(), relay_db.url());
         let mut issuer_args =
-            vec!["--name", ISSUER, "--listen", &issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
+            vec!["--name", ISSUER, "--listen", issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
         issuer_args.extend(["--database", &issuer_db_url]);
         let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
-        let mut relay_args = vec!["--name", RELAY, "--listen", &relay_at, "--url", &relay_url];
+        let mut relay_args = vec!["--name", RELAY, "--listen", relay_at, "--url", &relay_url];
         relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
         relay_args.extend(["--database", &relay_db_url]);
         let relay_key = init(&programs.relay, &relay_dir, &relay_args);
