@@ -308,3 +308,31 @@ fn every_statement_on_the_way_of_a_request_names_its_shard() {
     }
     assert!(unused.is_empty(), "no such statement any more: {unused:?}");
 }
+
+#[test]
+fn a_cluster_is_cut_as_the_list_says() {
+    for (server, sharded) in SHARDED {
+        let sql = without_comments(
+            &std::fs::read_to_string(root().join("migrations").join(server).join("citus.sql")).unwrap(),
+        );
+        let mut cut = BTreeMap::new();
+        for statement in sql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            let quoted: Vec<&str> = statement.split('\'').skip(1).step_by(2).collect();
+            let by = match (statement.split('(').next().unwrap(), quoted.as_slice()) {
+                ("select create_distributed_table", [_, column, beside]) => {
+                    // What lies beside another table is cut by the same column.
+                    assert!(*beside == "none" || sharded.contains(&(*beside, *column)), "{statement}");
+                    Some((*column).to_owned())
+                }
+                ("select create_reference_table", [_]) => None,
+                _ => panic!("{server}: {statement}"),
+            };
+            assert!(cut.insert(quoted[0].to_owned(), by).is_none(), "{statement}: twice");
+        }
+        let list = keys(server).into_keys().map(|table| {
+            let by = sharded.iter().find(|(name, _)| *name == table).map(|(_, column)| (*column).to_owned());
+            (table, by)
+        });
+        assert_eq!(cut, list.collect(), "{server}");
+    }
+}
