@@ -68,7 +68,7 @@ async fn a_database_from_before_replies_keeps_its_messages_and_takes_replies() {
                  insert into schema_history values (1, 'initial')"
             ));
             let (name, envelope) = (Value::Blob(mailbox.0.to_vec()), Value::Blob(vec![0; 4096]));
-            database.execute("insert into mailboxes values ($1, 1, 4096, 1)", &[name.clone()]);
+            database.execute("insert into mailboxes values ($1, 1, 4096, 1)", std::slice::from_ref(&name));
             let message = "insert into messages values ($1, $1, 1, 1800000000, 4096, $2)";
             database.execute(message, &[name, envelope]);
         },
