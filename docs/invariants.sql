@@ -1,4 +1,4 @@
--- Each query counts violations and must give 0. Databases: issuer and relay, attached to one connection.
+-- Each query counts violations and must give 0. Databases: copies of the issuer's and the relay's, attached to one connection.
 -- I: signed for accounts. X: signed for exchanges. L: ledger rows, of which E paid for an exchange. See invariants.md.
 
 -- name: no account has more than its five

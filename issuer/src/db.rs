@@ -58,3 +58,25 @@ pub(crate) fn count(n: u64) -> Value {
 pub(crate) fn counted(stored: i64, index: usize) -> Result<u64, StoreError> {
     u64::try_from(stored).map_err(|_| StoreError::Column { index, expected: "a count" })
 }
+
+#[cfg(test)]
+mod tests {
+    use postern_store::Db;
+    use postern_test_database::{Engine, TestDatabase};
+
+    use super::MIGRATIONS;
+
+    #[tokio::test]
+    async fn both_engines_have_the_same_tables_and_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shapes = Vec::new();
+        for engine in Engine::ALL {
+            let database = TestDatabase::new(engine, dir.path().join("test.db"));
+            Db::open(&database.url(), MIGRATIONS).await.unwrap().close().await;
+            let tables = database.tables().into_iter().map(|table| (table.name, table.columns, table.rows));
+            shapes.push(tables.collect::<Vec<_>>());
+        }
+        assert!(!shapes[0].is_empty());
+        assert_eq!(shapes[0], shapes[1]);
+    }
+}

@@ -249,6 +249,29 @@ fn the_directory_is_built_and_its_key_changed_by_another_process_without_a_resta
 }
 
 #[test]
+fn the_flag_for_the_database_beats_the_variable_and_that_the_file_and_no_password_is_shown() {
+    let place = init();
+    let in_force = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern-issuer"));
+        command.args(["check-config", "--config", &place.config]).args(args);
+        text(&command.env("POSTERN_ISSUER_DATABASE", "postgres://i:hunter2@variable.example/x").output().unwrap())
+    };
+    let (variable, flag) = (in_force(&[]), in_force(&["--database", "postgres://i:hunter2@flag.example/x"]));
+    assert!(variable.contains("@variable.example/x") && flag.contains("@flag.example/x"), "{variable} {flag}");
+    assert!(!variable.contains("hunter2") && !flag.contains("hunter2"));
+    // A server that is not there is said, without the password.
+    let output = issuer(&[
+        "retire-keys",
+        "--config",
+        &place.config,
+        "--database",
+        "postgres://i:hunter2@localhost/x?host=/none",
+    ]);
+    assert!(!output.status.success() && text(&output).contains("cannot be reached"), "{}", text(&output));
+    assert!(!text(&output).contains("hunter2"));
+}
+
+#[test]
 fn an_operator_revokes_an_account_by_its_number() {
     let place = init();
     let revoke = |phone: &str| issuer(&["revoke", "--config", &place.config, "--phone", phone]);

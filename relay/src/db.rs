@@ -57,3 +57,25 @@ pub(crate) fn opt_array<const N: usize>(row: &Row, index: usize) -> Result<Optio
     let bytes = row.opt_blob(index)?;
     bytes.map(|bytes| bytes.try_into().map_err(|_| corrupt(index, "a BLOB of the right length or NULL"))).transpose()
 }
+
+#[cfg(test)]
+mod tests {
+    use postern_store::Db;
+    use postern_test_database::{Engine, TestDatabase};
+
+    use super::MIGRATIONS;
+
+    #[tokio::test]
+    async fn both_engines_have_the_same_tables_and_columns() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shapes = Vec::new();
+        for engine in Engine::ALL {
+            let database = TestDatabase::new(engine, dir.path().join("test.db"));
+            Db::open(&database.url(), MIGRATIONS).await.unwrap().close().await;
+            let tables = database.tables().into_iter().map(|table| (table.name, table.columns, table.rows));
+            shapes.push(tables.collect::<Vec<_>>());
+        }
+        assert!(!shapes[0].is_empty());
+        assert_eq!(shapes[0], shapes[1]);
+    }
+}

@@ -1,6 +1,7 @@
 //! What can go wrong in the store.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use sqlx::postgres::PgDatabaseError;
 
@@ -105,7 +106,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy,
-            sqlx::Error::Io(_) => Self::Lost,
+            // A certificate that is not to be trusted comes as invalid data.
+            sqlx::Error::Io(error) if error.kind() != ErrorKind::InvalidData => Self::Lost,
             sqlx::Error::Database(reported) => match reported.try_downcast_ref::<PgDatabaseError>() {
                 Some(reported) => of_postgres(reported),
                 None => of_sqlite(reported.message(), reported.code().as_deref()),

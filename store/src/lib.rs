@@ -4,9 +4,16 @@
 //! **May call** `postern-protocol` (for [`Clock`](postern_protocol::time::Clock)). The tables belong to the servers: each
 //! hands its embedded [`Migration`]s to [`Db::open`] and keeps its SQL in its own `db` directory.
 //!
-//! How to add a table: append a file to `migrations/<server>/sqlite/`, list it in the server's `db/mod.rs`, and write
-//! its statements once, with `$1` placeholders and integers, TEXT and BLOB only, so that every engine runs the same text.
+//! Two engines, a closed enum: a SQLite file, or PostgreSQL (`postgres://…`; see [`Db::open`]). They meet in `connection.rs`
+//! and nowhere else; `docs/adr/0014` says how transactions are kept apart and when they are run again.
+//!
+//! How to add a table: append a file to `migrations/<server>/sqlite/` and its twin to `postgres/`, list them in the server's
+//! `db.rs`, and write its statements once, with `$1` placeholders and BIGINT, TEXT and BLOB/BYTEA only, so that every engine runs
+//! the same text. A sum is `cast(sum(…) as bigint)`, and an empty blob an argument.
 //! Spending something is `insert … on conflict do nothing`, and it succeeded if one row was affected.
+//!
+//! How to add a transaction: its body may run several times, also after a commit of its own that nobody heard of. Say in ADR 14
+//! by what it recognises that, and let a `lost_commits` test of the server go through it.
 
 mod clock;
 mod connection;

@@ -1,7 +1,9 @@
 //! A PostgreSQL that nobody else uses, from the binaries of this machine, gone when the process that asked for it is.
 
+use std::fs::Permissions;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::database::block_on;
 
@@ -21,18 +23,22 @@ const START_PAUSE: Duration = Duration::from_millis(100);
 /// Starts the server and ends it, with all it has written, when its own standard input ends: that is when the process at the other
 /// end is gone, however it went.
 const WATCH: &str = r#"
-"$1" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 -c log_min_messages=fatal >"$2/log" 2>&1 &
+program=$1 directory=$2
+shift 2
+"$program" -D "$directory/data" -k "$directory" -c max_connections=400 -c log_min_messages=fatal "$@" >"$directory/log" 2>&1 &
 server=$!
 read -r _
 kill -QUIT "$server"
 wait "$server"
-rm -rf "$2"
+rm -rf "$directory"
 "#;
 
 /// A running server. Its settings are those of a fresh installation, syncs included.
 #[derive(Debug)]
 pub struct Server {
     directory: PathBuf,
+    /// Of its socket's name, and of its address if it has one.
+    port: u16,
     /// Its standard input ends with this process.
     _watch: Child,
 }
@@ -41,7 +47,49 @@ impl Server {
     /// The server of this process, started when it is first asked for.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| Self::start(5432, |_, _| vec!["-c".to_owned(), "listen_addresses=".to_owned()]))
+    }
+
+    /// One that also listens on 127.0.0.1, where it takes TLS alone, as `localhost` with the certificate [`Self::certificate`], and asks
+    /// for a password: the user `postern` has [`Self::PASSWORD`].
+    pub fn with_tls() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self::start(port, |owner, directory| {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            owner.write(&directory.join("server.crt"), &made.cert.pem());
+            owner.write(&directory.join("server.key"), &made.signing_key.serialize_pem());
+            let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+            owner.write(&directory.join("data/pg_hba.conf"), rules);
+            let file = |name: &str| directory.join(name).display().to_string();
+            let settings = [
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={}", file("server.crt")),
+                format!("ssl_key_file={}", file("server.key")),
+                "listen_addresses=127.0.0.1".to_owned(),
+                format!("port={port}"),
+            ];
+            settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
+        });
+        let (options, password) = (server.options("postgres"), Self::PASSWORD);
+        block_on(async || {
+            let mut db = options.connect().await.unwrap();
+            db.execute(AssertSqlSafe(format!("alter user {USER} password '{password}'"))).await.unwrap();
+            db.close().await.unwrap();
+        });
+        server
+    }
+
+    /// What a server with TLS asks for.
+    pub const PASSWORD: &str = "hunter2-of-the-tests";
+
+    /// The certificate of a server with TLS, which is its own CA.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.join("server.crt")
+    }
+
+    /// The port of a server with TLS.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its socket is.
@@ -51,7 +99,7 @@ impl Server {
 
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@localhost/{database}?host={}", self.directory.display())
+        format!("postgres://{USER}@localhost:{}/{database}?host={}", self.port, self.directory.display())
     }
 
     /// How to connect to one of its databases.
@@ -59,7 +107,8 @@ impl Server {
         self.url(database).parse::<PgConnectOptions>().unwrap().disable_statement_logging()
     }
 
-    fn start() -> Self {
+    /// `prepare` may change what is there before the start; it returns further arguments.
+    fn start(port: u16, prepare: impl FnOnce(&Owner, &Path) -> Vec<String>) -> Self {
         let binaries = binaries();
         let directory = tempfile::Builder::new().prefix("postern-pg-").tempdir().unwrap().keep();
         let owner = Owner::of(&directory);
@@ -71,10 +120,12 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let further = prepare(&owner, &directory);
         let watch = owner
             .run(Path::new("/bin/sh"))
             .args(["-c", WATCH, "watch"])
             .args([binaries.join("postgres"), directory.clone()])
+            .args(further)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -82,7 +133,7 @@ impl Server {
             .process_group(0)
             .spawn()
             .unwrap();
-        let server = Self { directory, _watch: watch };
+        let server = Self { directory, port, _watch: watch };
         server.wait();
         server
     }
@@ -117,6 +168,14 @@ impl Owner {
             user("postgres").or_else(|| user("nobody")).expect("a user for PostgreSQL, postgres or nobody");
         chown(directory, Some(uid), Some(gid)).unwrap();
         Self(Some((uid, gid)))
+    }
+
+    fn write(&self, file: &Path, contents: &str) {
+        std::fs::write(file, contents).unwrap();
+        std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = self.0 {
+            chown(file, Some(uid), Some(gid)).unwrap();
+        }
     }
 
     fn run(&self, program: &Path) -> Command {

@@ -156,6 +156,17 @@ fn init_makes_private_files_once_and_check_config_shows_no_secret() {
     let text = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.status.success() && text.contains("quota_messages = 1000") && !text.contains(&key), "{text}");
 
+    // The flag takes the place of the variable, and the variable of the file; a password is shown by neither.
+    let in_force = |args: &[&str]| {
+        let mut command = relay();
+        command.args(["check-config", "--config", config.to_str().unwrap()]).args(args);
+        let output = command.env("POSTERN_RELAY_DATABASE", "postgres://r:hunter2@variable.example/x").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (variable, flag) = (in_force(&[]), in_force(&["--database", "postgres://r:hunter2@flag.example/x"]));
+    assert!(variable.contains("@variable.example/x") && flag.contains("@flag.example/x"), "{variable} {flag}");
+    assert!(!variable.contains("hunter2") && !flag.contains("hunter2"));
+
     let good = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("{good}\nsurprise = 1\n")).unwrap();
     let refused = check();

@@ -1,6 +1,6 @@
 //! What only PostgreSQL has: a connection that can break.
 
-use postern_test_database::{Cut, Proxy};
+use postern_test_database::{Cut, Proxy, Server};
 
 use super::*;
 
@@ -88,4 +88,31 @@ async fn a_migration_that_was_interrupted_is_taken_up_where_it_stopped() {
     let db = Db::open(&place.url, SCHEMA).await.unwrap();
     assert_eq!(place.database.int("select count(*) from log"), 0);
     assert_eq!(count(&db).await, 0);
+}
+
+#[cfg(feature = "pg-tls")]
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_server_is_authenticated_as_the_url_asks_and_no_error_names_the_password() {
+    let server = Server::with_tls();
+    let url = |host: &str, password: &str, ssl: &str| {
+        format!("postgres://postern:{password}@{host}:{}/postgres?{ssl}", server.port())
+    };
+    let (password, ca) = (Server::PASSWORD, server.certificate());
+    let verified = format!("sslmode=verify-full&sslrootcert={}", ca.display());
+    let db = Db::open(&url("localhost", password, &verified), SCHEMA).await.unwrap();
+    const ENCRYPTED: &str = "select count(*) from pg_stat_ssl where pid = pg_backend_pid() and ssl";
+    let encrypted = db.read("tls", |tx| Box::pin(async move { tx.fetch_all(ENCRYPTED, &[]).await?[0].int(0) }));
+    assert_eq!(encrypted.await.unwrap(), 1);
+    // Without the CA, under another name, without TLS; and with another password.
+    for (host, password, ssl) in [
+        ("localhost", password, "sslmode=verify-full"),
+        ("127.0.0.1", password, verified.as_str()),
+        ("localhost", password, "sslmode=disable"),
+        ("localhost", "hunter3-of-nobody", verified.as_str()),
+    ] {
+        let refused = Db::open(&url(host, password, ssl), SCHEMA).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Engine(_)), "{host} {ssl}: {refused:?}");
+        assert!(!format!("{refused} {refused:?}").contains(password), "{refused}");
+    }
+    Db::open(&url("127.0.0.1", password, "sslmode=require"), SCHEMA).await.unwrap();
 }
