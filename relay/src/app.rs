@@ -262,6 +262,7 @@ impl App {
         tokio::select! {
             () = keys => {}
             () = sweeps => {}
+            () = crate::service::watch::run(&self) => {}
             () = self.stopped() => {}
         }
     }

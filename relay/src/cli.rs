@@ -183,8 +183,8 @@ fn template(config: &Config) -> String {
          # waiting_readers_per_mailbox = {}\n\
          # Messages that wait for one of two writers, each; more are told to come again.\n\
          # queued_sends = {}\n\
-         # How often a waiting reader looks for what other processes wrote, and how often a silent stream says a word.\n\
-         # recheck_seconds = {}\n\
+         # How often it is looked for what other processes wrote, and how often a silent stream says a word.\n\
+         # recheck_milliseconds = {}\n\
          # heartbeat_seconds = {}\n\
          # How often retention is enforced.\n\
          # housekeeping_seconds = {}\n\
@@ -220,7 +220,7 @@ fn template(config: &Config) -> String {
         limits.waiting_readers,
         limits.waiting_readers_per_mailbox,
         limits.queued_sends,
-        limits.recheck_seconds,
+        limits.recheck_milliseconds,
         limits.heartbeat_seconds,
         limits.housekeeping_seconds,
         limits.strikes_per_mailbox,

@@ -93,8 +93,8 @@ pub struct Limits {
     pub waiting_readers: usize,
     /// The same for one mailbox.
     pub waiting_readers_per_mailbox: usize,
-    /// How often a waiting reader looks for what other processes wrote, seconds.
-    pub recheck_seconds: u64,
+    /// How often it is looked for what other processes wrote, for all waiting readers at once, milliseconds.
+    pub recheck_milliseconds: u64,
     /// How often a silent event stream sends a comment, seconds.
     pub heartbeat_seconds: u64,
     /// How often retention is enforced, seconds.
@@ -125,7 +125,7 @@ impl Default for Limits {
             concurrent_requests: 1024,
             waiting_readers: 4096,
             waiting_readers_per_mailbox: 8,
-            recheck_seconds: 1,
+            recheck_milliseconds: 200,
             heartbeat_seconds: 15,
             housekeeping_seconds: 60,
             queued_sends: 4096,
@@ -189,7 +189,7 @@ impl Config {
             (limits.retention_seconds > 0, "`limits.retention_seconds` must not be 0"),
             (limits.quota_messages > 0 && limits.quota_bytes > 0, "quotas must not be 0"),
             (limits.key_refresh_seconds > 0, "`limits.key_refresh_seconds` must not be 0"),
-            (limits.recheck_seconds > 0, "`limits.recheck_seconds` must not be 0"),
+            (limits.recheck_milliseconds > 0, "`limits.recheck_milliseconds` must not be 0"),
             (limits.heartbeat_seconds > 0, "`limits.heartbeat_seconds` must not be 0"),
             (limits.housekeeping_seconds > 0, "`limits.housekeeping_seconds` must not be 0"),
             (limits.issuer_timeout_seconds > 0, "`limits.issuer_timeout_seconds` must not be 0"),

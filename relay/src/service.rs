@@ -17,3 +17,4 @@ pub(crate) mod seen;
 pub(crate) mod send;
 pub(crate) mod strike;
 pub(crate) mod waiters;
+pub(crate) mod watch;

@@ -1,13 +1,16 @@
 //! Reading the queue.
 
+use std::collections::HashMap;
+
 use postern_protocol::ids::{Base64, MailboxId, MessageId};
 use postern_protocol::reply::PRESENTATION_LEN;
 use postern_protocol::send::Admission;
-use postern_store::{Row, StoreError, Tx};
+use postern_store::{Many, Row, StoreError, Tx};
 
 use super::{corrupt, int, opt_array, unsigned};
 
 const STATUS: &str = "SELECT queued_messages, arrivals FROM mailboxes WHERE mailbox = $1";
+static ARRIVALS: Many = Many::list("SELECT mailbox, arrivals FROM mailboxes WHERE mailbox IN ($1)");
 // Envelopes are not read here, and a mailbox holds few enough messages to be sorted.
 const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY position LIMIT $2";
 const FETCH: &str = "SELECT message, arrived_at, envelope, reply_key_version, reply_epoch, presentation FROM messages \
@@ -26,6 +29,12 @@ pub(crate) struct Status {
 pub(crate) async fn status(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<Option<Status>, StoreError> {
     let row = tx.fetch_optional(STATUS, &[mailbox.0.into()]).await?;
     row.map(|row| Ok(Status { queued: unsigned(row.int(0)?), arrivals: unsigned(row.int(1)?) })).transpose()
+}
+
+/// How many messages ever arrived, of those of these mailboxes that there are.
+pub(crate) async fn arrivals(tx: &mut Tx<'_>, mailboxes: &[MailboxId]) -> Result<HashMap<MailboxId, u64>, StoreError> {
+    let rows = tx.fetch_many(&ARRIVALS, mailboxes.iter().map(|mailbox| vec![mailbox.0.into()]).collect()).await?;
+    rows.iter().map(|row| Ok((MailboxId(row.array(0)?), unsigned(row.int(1)?)))).collect()
 }
 
 /// Sizes of the oldest `limit` messages, oldest first.

@@ -8,9 +8,8 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::send::{Messages, QueuedMessage};
 use postern_protocol::time::Timestamp;
 use postern_store::StoreError;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use super::waiters::Waiter;
 use crate::app::App;
 use crate::db::read::{self, Status};
 use crate::error::Refusal;
@@ -31,7 +30,7 @@ pub(crate) async fn messages(app: &App, mailbox: MailboxId, limit: u64, wait: Du
     let mut stopping = app.stopping.clone();
     loop {
         tokio::select! {
-            () = something_written(&mut waiter, app) => {}
+            () = waiter.woken() => {}
             () = sleep_until(deadline) => return Ok(Messages { messages: Vec::new(), more: false }),
             _ = stopping.wait_for(|stop| *stop) => return Ok(Messages { messages: Vec::new(), more: false }),
         }
@@ -39,14 +38,6 @@ pub(crate) async fn messages(app: &App, mailbox: MailboxId, limit: u64, wait: Du
         if !page.messages.is_empty() {
             return Ok(page);
         }
-    }
-}
-
-/// Woken by this process, or time to look for what another has written.
-async fn something_written(waiter: &mut Waiter, app: &App) {
-    tokio::select! {
-        () = waiter.woken() => {}
-        () = sleep(Duration::from_secs(app.config.limits.recheck_seconds)) => {}
     }
 }
 
@@ -125,7 +116,8 @@ pub(crate) fn events(
             }
             seen = Some(status.arrivals);
             tokio::select! {
-                () = something_written(&mut waiter, &app) => {}
+                () = waiter.woken() => {}
+                () = sleep_until(silent_until) => {}
                 _ = stopping.wait_for(|stop| *stop) => break,
             }
         }

@@ -25,6 +25,8 @@ struct Table {
 
 struct Bell {
     sender: watch::Sender<()>,
+    /// How many messages had ever arrived when that was looked at last; none before the first look.
+    arrivals: Option<u64>,
     listeners: usize,
 }
 
@@ -46,11 +48,34 @@ impl Waiters {
             return None;
         }
         table.total += 1;
-        let bell = table.bells.entry(mailbox).or_insert_with(|| Bell { sender: watch::Sender::new(()), listeners: 0 });
+        let bell = table.bells.entry(mailbox).or_insert_with(|| Bell {
+            sender: watch::Sender::new(()),
+            arrivals: None,
+            listeners: 0,
+        });
         bell.listeners += 1;
         let receiver = bell.sender.subscribe();
         drop(table);
         Some(Waiter { mailbox, receiver, waiters: self.clone() })
+    }
+
+    /// Where somebody listens.
+    pub(crate) fn listening(&self) -> Vec<MailboxId> {
+        self.table().bells.keys().copied().collect()
+    }
+
+    /// Wakes whoever listens at those of the mailboxes where something has arrived since the last look, or that are gone. The first look
+    /// at a mailbox wakes as well: nobody knows what came before it.
+    pub(crate) fn observe(&self, mailboxes: &[MailboxId], arrivals: &HashMap<MailboxId, u64>) {
+        let mut table = self.table();
+        for mailbox in mailboxes {
+            let Some(bell) = table.bells.get_mut(mailbox) else { continue };
+            let now = arrivals.get(mailbox).copied();
+            if now.is_none() || bell.arrivals != now {
+                bell.arrivals = now;
+                bell.sender.send_replace(());
+            }
+        }
     }
 
     /// Wakes whoever listens at the mailbox.
@@ -109,5 +134,25 @@ mod tests {
         drop((first, second, other));
         assert!(waiters.table().bells.is_empty());
         assert_eq!(waiters.table().total, 0);
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_elsewhere_wakes_once_and_only_where_it_arrived() {
+        let waiters = Waiters::new(9, 9);
+        let mailboxes = [1, 2, 3].map(|n| MailboxId([n; 32]));
+        let mut readers = mailboxes.map(|mailbox| waiters.listen(mailbox).unwrap());
+        let mut woken = async |arrivals: [Option<u64>; 3]| {
+            let known = mailboxes.iter().zip(arrivals).filter_map(|(mailbox, n)| Some((*mailbox, n?))).collect();
+            waiters.observe(&mailboxes, &known);
+            let mut woken = Vec::new();
+            for reader in &mut readers {
+                woken.push(tokio::time::timeout(std::time::Duration::ZERO, reader.woken()).await.is_ok());
+            }
+            woken
+        };
+        assert_eq!(woken([Some(0), Some(7), Some(0)]).await, [true; 3], "the first look");
+        assert_eq!(woken([Some(0), Some(7), Some(0)]).await, [false; 3]);
+        assert_eq!(woken([Some(0), Some(8), Some(0)]).await, [false, true, false]);
+        assert_eq!(woken([Some(0), Some(8), None]).await, [false, false, true], "it is gone");
     }
 }

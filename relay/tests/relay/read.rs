@@ -60,7 +60,7 @@ async fn wishes_out_of_bounds_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_ends_when_a_message_arrives_and_not_before() {
     // Only the wake-up can be that fast: the look for other processes' writes comes much later.
-    let world = World::start_with(|limits| limits.recheck_seconds = 60).await;
+    let world = World::start_with(|limits| limits.recheck_milliseconds = 60_000).await;
     let (bob, carol) = (world.mailbox().await, world.mailbox().await);
     let begun = Instant::now();
     let poll = world.read(&bob, "?wait=30");
@@ -101,6 +101,10 @@ async fn what_another_process_wrote_is_seen_within_the_recheck() {
         world.database.execute(
             "insert into messages (mailbox, message, position, arrived_at, size, envelope) values ($1, $2, 1, 1, 4096, $3)",
             &[bob.id.0.to_vec(), vec![5; 32], vec![6; 4096]].map(Value::Blob),
+        );
+        world.database.execute(
+            "update mailboxes set queued_messages = 1, queued_bytes = 4096, arrivals = 1 where mailbox = $1",
+            &[Value::Blob(bob.id.0.to_vec())],
         );
     };
     let (reply, ()) = tokio::join!(world.read(&bob, "?wait=30"), other_process);
