@@ -2,7 +2,7 @@
 
 use postern_protocol::ids::LookupNullifier;
 use postern_protocol::time::Timestamp;
-use postern_store::{StoreError, Tx};
+use postern_store::{Many, StoreError, Tx};
 
 use super::{count, counted, time};
 
@@ -23,8 +23,10 @@ const RAISE_FENCE: &str = "update lookup_fence set time_window = $1 where id = 1
 const PIN_WINDOWS: &str = "update lookup_fence set window_seconds = $1 where id = 1 and window_seconds is null";
 const ARE_WINDOWS: &str = "select id from lookup_fence where id = 1 and window_seconds = $1";
 const FIND_SPENT: &str = "select request_digest, oprf_epoch from lookup_spent where nullifier = $1";
-const SPEND: &str = "insert into lookup_spent (nullifier, time_window, request_digest, oprf_epoch)
-    values ($1, $2, $3, $4) on conflict do nothing";
+static SPEND: Many = Many::rows(
+    "insert into lookup_spent (nullifier, time_window, request_digest, oprf_epoch)
+    values ($1, $2, $3, $4) on conflict do nothing returning nullifier",
+);
 /// A few at a time, so that nobody waits for the whole of it.
 const DROP_SPENT: &str = "delete from lookup_spent where nullifier in
     (select nullifier from lookup_spent where time_window <= $1 limit 500)";
@@ -120,16 +122,20 @@ pub(crate) async fn find_spent(
     row.map(|row| Ok((row.array(0)?, epoch(row.int(1)?, 1)?))).transpose()
 }
 
-/// Spends a token; false if it was spent before.
+/// Spends the tokens that were not spent before; how many those were. Give the transaction up if it shall be all or none.
 pub(crate) async fn spend(
     tx: &mut Tx<'_>,
-    nullifier: &LookupNullifier,
+    nullifiers: &[LookupNullifier],
     window: u64,
     request: &[u8; 32],
     oprf_epoch: u32,
-) -> Result<bool, StoreError> {
-    let args = [nullifier.0.into(), count(window), request.into(), count(oprf_epoch.into())];
-    Ok(tx.execute(SPEND, &args).await? == 1)
+) -> Result<usize, StoreError> {
+    // One order for everybody, so that nobody waits for somebody who waits for him.
+    let mut sorted: Vec<_> = nullifiers.iter().collect();
+    sorted.sort_unstable_by_key(|nullifier| nullifier.0);
+    let row =
+        |nullifier: &LookupNullifier| vec![nullifier.0.into(), count(window), request.into(), count(oprf_epoch.into())];
+    Ok(tx.fetch_many(&SPEND, sorted.into_iter().map(row).collect()).await?.len())
 }
 
 /// Drops some rows of windows up to this one, which must be behind the fence; 0 when nothing is left.

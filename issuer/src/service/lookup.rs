@@ -162,20 +162,17 @@ async fn spend(tx: &mut Tx<'_>, batch: &Batch) -> Result<u32, Refusal> {
     if db::lookup::is_fenced(tx, batch.window).await? {
         return Err(ProblemKind::LookupWindow.into());
     }
-    // The digest covers all tokens: if one was spent in this request, all were.
-    if let Some(first) = batch.nullifiers.first()
-        && let Some((request, oprf_epoch)) = db::lookup::find_spent(tx, first).await?
-        && request == batch.digest
-    {
+    let oprf_epoch = serving_epoch(tx).await?;
+    let spent = db::lookup::spend(tx, &batch.nullifiers, batch.window, &batch.digest, oprf_epoch).await?;
+    if spent == batch.nullifiers.len() {
         return Ok(oprf_epoch);
     }
-    let oprf_epoch = serving_epoch(tx).await?;
-    for nullifier in &batch.nullifiers {
-        if !db::lookup::spend(tx, nullifier, batch.window, &batch.digest, oprf_epoch).await? {
-            return Err(ProblemKind::LookupTokenUsed.into());
-        }
+    // The digest covers all tokens: if one was spent in this request, all were.
+    let first = batch.nullifiers.first().ok_or(ProblemKind::BadRequest)?;
+    match db::lookup::find_spent(tx, first).await? {
+        Some((request, oprf_epoch)) if spent == 0 && request == batch.digest => Ok(oprf_epoch),
+        _ => Err(ProblemKind::LookupTokenUsed.into()),
     }
-    Ok(oprf_epoch)
 }
 
 /// Drops what was issued and spent in windows that are over, after raising the fence.
