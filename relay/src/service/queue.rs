@@ -119,10 +119,13 @@ impl Queue {
     }
 }
 
-/// All in one transaction. If that fails, each in its own, so that what is wrong with one is not the others' affair.
+/// All in one transaction. If it is refused, each in its own, so that what is wrong with one is not the others' affair; a database that is
+/// busy or away is so for all of them, and the next ones are not kept waiting.
 async fn write(db: &Db, jobs: Vec<Job>, quota: Quota) -> Vec<Result<Outcome, StoreError>> {
     match write_once(db, &jobs, quota).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(StoreError::Busy) => jobs.iter().map(|_| Err(StoreError::Busy)).collect(),
+        Err(StoreError::Lost) => jobs.iter().map(|_| Err(StoreError::Lost)).collect(),
         Err(error) if jobs.len() == 1 => vec![Err(error)],
         Err(_) => {
             let mut outcomes = Vec::with_capacity(jobs.len());
