@@ -4,6 +4,9 @@ use crate::StoreError;
 use crate::value::{Row, Value};
 use crate::{postgres, sqlite};
 
+/// Prepared statements that a connection keeps: all of a server's, those for many rows in each of their sizes.
+pub(crate) const STATEMENTS: usize = 512;
+
 /// A connection of a pool, with a transaction open on it.
 #[derive(Debug)]
 pub(crate) enum Connection {

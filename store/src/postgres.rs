@@ -12,7 +12,7 @@ use sqlx::postgres::{
 use sqlx::{Column, ConnectOptions, Connection as _, Encode, Executor, Row as _, Type, TypeInfo, ValueRef};
 
 use crate::StoreError;
-use crate::connection::{Connection as AnyConnection, Unfinished};
+use crate::connection::{Connection as AnyConnection, STATEMENTS, Unfinished};
 use crate::place::PostgresPlace;
 use crate::tx::Mode;
 use crate::value::{Row, Value};
@@ -38,7 +38,7 @@ pub(crate) struct Pool(PgPool);
 
 impl Pool {
     pub(crate) async fn open(place: &PostgresPlace) -> Result<Self, StoreError> {
-        let options = place.options.clone().disable_statement_logging();
+        let options = place.options.clone().statement_cache_capacity(STATEMENTS).disable_statement_logging();
         reach(&options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(place.pool_size)

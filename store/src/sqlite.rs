@@ -14,7 +14,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Column, ConnectOptions, Row as _, Sqlite, TypeInfo, ValueRef};
 
-use crate::connection::{Connection as AnyConnection, Unfinished};
+use crate::connection::{Connection as AnyConnection, STATEMENTS, Unfinished};
 use crate::value::{Row, Value};
 use crate::{StoreError, tx::Mode};
 
@@ -45,6 +45,7 @@ impl Pools {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(false)
+            .statement_cache_capacity(STATEMENTS)
             // Deleted keys and messages are overwritten where that costs no extra write.
             .pragma("secure_delete", "fast")
             .pragma("wal_autocheckpoint", "16000")
