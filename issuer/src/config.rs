@@ -207,22 +207,37 @@ pub enum ConfigError {
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
     /// Not TOML, a key is missing or unknown, or a value has the wrong type.
-    #[error("{0}: {1}")]
-    Parse(PathBuf, Box<toml::de::Error>),
+    #[error("{0}, line {1}: {2}")]
+    Parse(PathBuf, usize, String),
     /// A value makes no sense.
     #[error("configuration: {0}")]
     Invalid(&'static str),
 }
 
+impl ConfigError {
+    /// Says where and what, and not the line itself: a password may stand in it.
+    fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        Self::Parse(path.to_owned(), before.matches('\n').count().saturating_add(1), error.message().to_owned())
+    }
+}
+
 impl Config {
+    /// Reads the text of a file; checks no values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`], which shows nothing of the text but names of keys.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::not_toml(path, text, &error))
+    }
+
     /// Reads and checks a file; paths in it become relative to its directory. `database`, if given, takes the place of what it says.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path, database: Option<&str>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
-        let mut config: Self =
-            toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error)))?;
+        let mut config = Self::parse(path, &text)?;
         let dir = path.parent().unwrap_or(Path::new(""));
         config.secret_key_file = dir.join(&config.secret_key_file);
         config.ca_certificate_file = dir.join(&config.ca_certificate_file);

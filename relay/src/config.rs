@@ -144,14 +144,30 @@ pub enum ConfigError {
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, std::io::Error),
     /// Not TOML, a key is missing or unknown, or a value has the wrong type.
-    #[error("{0}: {1}")]
-    Parse(PathBuf, Box<toml::de::Error>),
+    #[error("{0}, line {1}: {2}")]
+    Parse(PathBuf, usize, String),
     /// A value makes no sense.
     #[error("configuration: {0}")]
     Invalid(&'static str),
 }
 
+impl ConfigError {
+    /// Says where and what, and not the line itself: a password may stand in it.
+    fn not_toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        Self::Parse(path.to_owned(), before.matches('\n').count().saturating_add(1), error.message().to_owned())
+    }
+}
+
 impl Config {
+    /// Reads the text of a file; checks no values.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`], which shows nothing of the text but names of keys.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::not_toml(path, text, &error))
+    }
+
     /// Reads and checks a file; relative paths in it are made relative to its directory. `database`, if given, takes the place of
     /// what it says.
     ///
@@ -159,7 +175,7 @@ impl Config {
     /// [`ConfigError`], naming the file or the value.
     pub fn load(path: &Path, database: Option<&str>) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
-        let mut config: Self = toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))?;
+        let mut config = Self::parse(path, &text)?;
         if let Some(directory) = path.parent() {
             config.secret_key_file = directory.join(&config.secret_key_file);
         }
@@ -250,6 +266,13 @@ mod tests {
             assert!(toml::from_str::<Config>(&format!("{}{extra}", sample())).is_err(), "{extra}");
         }
         assert!(toml::from_str::<Config>(&format!("surprise = 1\n{}", sample())).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_refused_by_its_line_and_its_password_is_not_shown() {
+        let broken = sample().replace("hunter2@db/relay\"", "hunter2@db/relay");
+        let error = Config::parse(Path::new("relay.toml"), &broken).unwrap_err().to_string();
+        assert!(error.starts_with("relay.toml, line 4: ") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

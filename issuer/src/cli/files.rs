@@ -11,7 +11,7 @@ use postern_protocol::time::Timestamp;
 use rand_core::CryptoRng;
 
 use super::CliError;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::secrets;
 
 /// What the configuration is to say.
@@ -37,7 +37,7 @@ pub(super) fn make(rng: &mut impl CryptoRng, now: Timestamp, dir: &Path, new: Ne
     let config = dir.join("issuer.toml");
     let name = new.name;
     let text = template(&dir, new);
-    let parsed: Config = toml::from_str(&text).map_err(|e| ConfigError::Parse(config.clone(), Box::new(e)))?;
+    let parsed = Config::parse(&config, &text)?;
     parsed.check()?;
     let ca_certificate = dir.join("ca.pem");
     let (root, ca_der) = secrets::create(rng, name, now)?;
@@ -141,7 +141,7 @@ pub(super) fn add_relay(path: &Path, name: &str, url: &str, public_key: &Signing
         quoted(url),
         quoted(&public_key.to_string())
     ));
-    let config: Config = toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), Box::new(e)))?;
+    let config = Config::parse(path, &text)?;
     config.check()?;
     let new = path.with_extension("toml.new");
     let _ = std::fs::remove_file(&new);
