@@ -1,6 +1,6 @@
 //! Group commit: what comes in while a transaction is under way shares the next one.
 //!
-//! There is no timer: a worker takes what is queued and goes. So the first of a quiet moment waits for nobody, and under load one commit
+//! There is no timer: the worker takes what is queued and goes. So the first of a quiet moment waits for nobody, and under load one commit
 //! serves as many as have come meanwhile. The queue is bounded: beyond it nothing is promised.
 
 use std::panic::AssertUnwindSafe;
@@ -24,9 +24,9 @@ pub enum Dropped {
     Closed,
 }
 
-/// Workers, each with a queue of its own. Cloning shares them; they end when the last clone is dropped.
+/// A worker and its queue. Cloning shares them; it ends when the last clone is dropped.
 pub struct Group<J, A> {
-    queues: Arc<[mpsc::Sender<Job<J, A>>]>,
+    queue: mpsc::Sender<Job<J, A>>,
 }
 
 struct Job<J, A> {
@@ -36,37 +36,33 @@ struct Job<J, A> {
 
 impl<J, A> Clone for Group<J, A> {
     fn clone(&self) -> Self {
-        Self { queues: Arc::clone(&self.queues) }
+        Self { queue: self.queue.clone() }
     }
 }
 
 impl<J, A> std::fmt::Debug for Group<J, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Group({} workers)", self.queues.len())
+        f.write_str("Group(..)")
     }
 }
 
 impl<J: Send + 'static, A: Send + 'static> Group<J, A> {
-    /// Starts `workers` (one at least), which take at most `most` jobs at a time; up to `queued` wait for each.
-    pub fn start(workers: usize, most: usize, queued: usize, work: &Work<J, A>) -> Self {
-        let queues = (0..workers.max(1)).map(|_| {
-            let (sender, receiver) = mpsc::channel(queued.max(1));
-            tokio::spawn(run(receiver, most.max(1), Arc::clone(work)));
-            sender
-        });
-        Self { queues: queues.collect() }
+    /// Starts the worker, which takes at most `most` jobs at a time, in the order in which they come; up to `queued` wait.
+    ///
+    /// One worker is meant: two have smaller groups, and in their way what they write.
+    pub fn start(most: usize, queued: usize, work: Work<J, A>) -> Self {
+        let (queue, receiver) = mpsc::channel(queued.max(1));
+        tokio::spawn(run(receiver, most.max(1), work));
+        Self { queue }
     }
 
-    /// Has a job done; jobs of one `lane` are done by one worker, in the order in which they come. A caller that is dropped meanwhile
-    /// takes nothing back.
+    /// Has a job done. A caller that is dropped meanwhile takes nothing back.
     ///
     /// # Errors
     /// [`Dropped::Full`] at once, and the job is not done; [`Dropped::Closed`].
-    pub async fn run(&self, lane: u8, job: J) -> Result<A, Dropped> {
-        let workers = self.queues.len().max(1);
-        let queue = self.queues.get(usize::from(lane).checked_rem(workers).unwrap_or(0)).ok_or(Dropped::Closed)?;
+    pub async fn run(&self, job: J) -> Result<A, Dropped> {
         let (answer, answered) = oneshot::channel();
-        queue.try_send(Job { job, answer }).map_err(|error| match error {
+        self.queue.try_send(Job { job, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Dropped::Full,
             mpsc::error::TrySendError::Closed(_) => Dropped::Closed,
         })?;
@@ -99,7 +95,7 @@ mod tests {
     type Sizes = Arc<Mutex<Vec<usize>>>;
 
     /// A group whose batches wait for permits, and their sizes.
-    fn gated(workers: usize, queued: usize) -> (Group<u32, u32>, Arc<Semaphore>, Sizes) {
+    fn gated(queued: usize) -> (Group<u32, u32>, Arc<Semaphore>, Sizes) {
         let (gate, sizes) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (through, seen) = (Arc::clone(&gate), Arc::clone(&sizes));
         let work: Work<u32, u32> = Arc::new(move |jobs| {
@@ -110,22 +106,22 @@ mod tests {
                 jobs.into_iter().map(|n| n * 2).collect()
             })
         });
-        (Group::start(workers, 8, queued, &work), gate, sizes)
+        (Group::start(8, queued, work), gate, sizes)
     }
 
     #[tokio::test]
     async fn the_first_goes_alone_and_those_that_come_meanwhile_go_together() {
-        let (group, gate, sizes) = gated(1, 64);
+        let (group, gate, sizes) = gated(64);
         let first = tokio::spawn({
             let group = group.clone();
-            async move { group.run(0, 1).await }
+            async move { group.run(1).await }
         });
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         let rest: Vec<_> = (2..14)
             .map(|n| {
                 let group = group.clone();
-                tokio::spawn(async move { (n, group.run(0, n).await) })
+                tokio::spawn(async move { (n, group.run(n).await) })
             })
             .collect();
         for _ in 0..20 {
@@ -142,13 +138,13 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_queue_a_job_is_refused_at_once_and_the_others_are_done() {
-        let (group, gate, _) = gated(1, 4);
+        let (group, gate, _) = gated(4);
         let full = Arc::new(AtomicUsize::new(0));
         let all: Vec<_> = (0..20)
             .map(|n| {
                 let (group, full) = (group.clone(), Arc::clone(&full));
                 tokio::spawn(async move {
-                    if group.run(0, n).await == Err(Dropped::Full) {
+                    if group.run(n).await == Err(Dropped::Full) {
                         full.fetch_add(1, Ordering::SeqCst);
                     }
                 })
@@ -163,7 +159,7 @@ mod tests {
             one.await.unwrap();
         }
         assert!(full.load(Ordering::SeqCst) < 20);
-        assert_eq!(group.run(0, 5).await, Ok(10));
+        assert_eq!(group.run(5).await, Ok(10));
     }
 
     #[tokio::test]
@@ -172,8 +168,8 @@ mod tests {
             assert!(!jobs.contains(&1), "a planted panic");
             Box::pin(async { jobs })
         });
-        let group = Group::start(1, 8, 8, &work);
-        assert_eq!(group.run(0, 1).await, Err(Dropped::Closed));
-        assert_eq!(group.run(0, 2).await, Ok(2));
+        let group = Group::start(8, 8, work);
+        assert_eq!(group.run(1).await, Err(Dropped::Closed));
+        assert_eq!(group.run(2).await, Ok(2));
     }
 }

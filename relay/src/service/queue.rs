@@ -20,9 +20,6 @@ use crate::db::send::{self, LedgerRow, Spend};
 use crate::db::strike;
 use crate::error::Refusal;
 
-/// Transactions under way at a time. SQLite has one writer; on PostgreSQL one is prepared while the other commits. A mailbox always has
-/// the same, so the two never wait for each other's rows.
-const WRITERS: usize = 2;
 /// Messages of one transaction.
 const MOST: usize = 256;
 /// What a sender is told to wait when too much is queued, seconds.
@@ -94,7 +91,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Queue(Group<Job, Result<Outcome, StoreError>>);
 
 impl Queue {
-    /// Starts the writers; they end with the queue.
+    /// Starts the writer; it ends with the queue.
     pub(crate) fn start(db: &Db, limits: &Limits) -> Self {
         let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
         let db = db.clone();
@@ -102,7 +99,7 @@ impl Queue {
             let db = db.clone();
             Box::pin(async move { write(&db, jobs, quota).await })
         });
-        Self(Group::start(WRITERS, MOST, limits.queued_sends, &work))
+        Self(Group::start(MOST, limits.queued_sends, work))
     }
 
     /// Uses the right and queues the message, or neither.
@@ -110,8 +107,7 @@ impl Queue {
     /// # Errors
     /// `unavailable` with a retry time if too many wait; what the database says.
     pub(crate) async fn put(&self, job: Job) -> Result<Outcome, Refusal> {
-        let [lane, ..] = job.mailbox().0;
-        match self.0.run(lane, job).await {
+        match self.0.run(job).await {
             Ok(outcome) => Ok(outcome?),
             Err(Dropped::Full) => Err(Refusal::retry_after(ProblemKind::Unavailable, BUSY_RETRY)),
             Err(Dropped::Closed) => Err(StoreError::Lost.into()),

@@ -11,8 +11,6 @@ use crate::config::Limits;
 use crate::db::send::{self, LedgerRow};
 use crate::error::Refusal;
 
-/// Looks under way at a time.
-const READERS: usize = 2;
 /// Tokens of one look.
 const MOST: usize = 128;
 /// What a sender is told to wait when too many wait, seconds.
@@ -31,14 +29,14 @@ pub(crate) struct Sight {
 pub(crate) struct Looks(Group<(MailboxId, Nullifier), Result<Sight, StoreError>>);
 
 impl Looks {
-    /// Starts the readers; they end with it.
+    /// Starts the reader; it ends with it.
     pub(crate) fn start(db: &Db, limits: &Limits) -> Self {
         let db = db.clone();
         let work: Work<_, _> = Arc::new(move |asked| {
             let db = db.clone();
             Box::pin(async move { look(&db, &asked).await })
         });
-        Self(Group::start(READERS, MOST, limits.queued_sends, &work))
+        Self(Group::start(MOST, limits.queued_sends, work))
     }
 
     /// Looks for one.
@@ -46,8 +44,7 @@ impl Looks {
     /// # Errors
     /// `unavailable` with a retry time if too many wait; what the database says.
     pub(crate) async fn at(&self, mailbox: MailboxId, nullifier: Nullifier) -> Result<Sight, Refusal> {
-        let [lane, ..] = nullifier.0;
-        match self.0.run(lane, (mailbox, nullifier)).await {
+        match self.0.run((mailbox, nullifier)).await {
             Ok(sight) => Ok(sight?),
             Err(Dropped::Full) => Err(Refusal::retry_after(ProblemKind::Unavailable, BUSY_RETRY)),
             Err(Dropped::Closed) => Err(StoreError::Busy.into()),
