@@ -111,8 +111,8 @@ impl Encode<'_, Postgres> for Null {
 fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Postgres, PgArguments> {
     args.iter().fold(sqlx::query(sql), |query, arg| match arg {
         Value::Int(value) => query.bind(*value),
-        Value::Text(value) => query.bind(value.clone()),
-        Value::Blob(value) => query.bind(value.clone()),
+        Value::Text(value) => query.bind(value.as_str()),
+        Value::Blob(value) => query.bind(value.as_slice()),
         Value::Null => query.bind(Null),
     })
 }

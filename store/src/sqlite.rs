@@ -140,13 +140,12 @@ fn read_row(row: &SqliteRow) -> Result<Row, StoreError> {
             if raw.is_null() {
                 return Ok(Value::Null);
             }
-            let kind = raw.type_info().name().to_owned();
-            Ok(match kind.as_str() {
-                "INTEGER" => Value::Int(row.try_get_unchecked(index)?),
-                "TEXT" => Value::Text(row.try_get_unchecked(index)?),
-                "BLOB" => Value::Blob(row.try_get_unchecked(index)?),
-                _ => return Err(StoreError::Column { index, expected: "BIGINT, TEXT or BLOB" }),
-            })
+            match raw.type_info().name() {
+                "INTEGER" => Ok(Value::Int(row.try_get_unchecked(index)?)),
+                "TEXT" => Ok(Value::Text(row.try_get_unchecked(index)?)),
+                "BLOB" => Ok(Value::Blob(row.try_get_unchecked(index)?)),
+                _ => Err(StoreError::Column { index, expected: "BIGINT, TEXT or BLOB" }),
+            }
         })
         .collect::<Result<_, _>>()
         .map(Row)
