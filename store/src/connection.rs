@@ -1,6 +1,7 @@
 //! One connection of either engine: the one place where the two meet.
 
 use crate::StoreError;
+use crate::many::Many;
 use crate::value::{Row, Value};
 use crate::{postgres, sqlite};
 
@@ -36,6 +37,18 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => sqlite::fetch_all(connection, sql, args).await,
             Self::Postgres(connection) => postgres::fetch_all(connection, sql, args).await,
+        }
+    }
+
+    /// Runs one statement for all rows; returns all that it returns.
+    pub(crate) async fn fetch_many(
+        &mut self,
+        many: &'static Many,
+        rows: Vec<Vec<Value>>,
+    ) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::fetch_many(connection, many, rows).await,
+            Self::Postgres(connection) => postgres::fetch_many(connection, many, &rows).await,
         }
     }
 

@@ -102,6 +102,19 @@ impl Db {
         self.transact(Mode::Read, name, body).await
     }
 
+    /// Runs statements that only read, each on a snapshot of its own: nothing but they themselves goes to the engine and back.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn glance<'env, T, E, F>(&self, name: &'static str, body: F) -> Result<T, E>
+    where
+        F: for<'t> Fn(&'t mut Tx<'env>) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'env,
+        T: Send,
+        E: From<StoreError> + Send,
+    {
+        self.transact(Mode::Glance, name, body).await
+    }
+
     async fn transact<'env, T, E, F>(&self, mode: Mode, name: &'static str, body: F) -> Result<T, E>
     where
         F: for<'t> Fn(&'t mut Tx<'env>) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'env,

@@ -15,11 +15,13 @@
 //! How to add a transaction: its body may run several times, also after a commit of its own that nobody heard of. Say in ADR 14
 //! by what it recognises that, and let a `lost_commits` test of the server go through it.
 
+mod checkpoint;
 mod clock;
 mod connection;
 mod db;
 mod error;
 mod group;
+mod kept;
 mod many;
 mod migrate;
 mod place;
@@ -33,7 +35,7 @@ pub use clock::SystemClock;
 pub use db::Db;
 pub use error::{EngineError, StoreError};
 pub use group::{Dropped, Group, Work};
-pub use many::Many;
+pub use many::{Column, Many};
 pub use migrate::Migration;
 pub use place::redacted;
 pub use tx::Tx;

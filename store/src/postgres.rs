@@ -4,21 +4,18 @@ use std::time::Duration;
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{
-    PgArgumentBuffer, PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgTypeInfo, Postgres,
-};
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgConnectOptions, PgPoolOptions, PgRow, PgTypeInfo, Postgres};
 use sqlx::{Column, ConnectOptions, Connection as _, Encode, Executor, Row as _, Type, TypeInfo, ValueRef};
 
 use crate::StoreError;
 use crate::connection::{Connection as AnyConnection, STATEMENTS, Unfinished};
+use crate::kept::{ACQUIRE_TIMEOUT, Held, Kept};
+use crate::many::{Column as ManyColumn, MOST_ROWS, Many};
 use crate::place::PostgresPlace;
 use crate::tx::Mode;
 use crate::value::{Row, Value};
 
-/// How long a request waits for a connection of the pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a program that starts waits for a server that starts.
 const OPEN_ATTEMPTS: u32 = 50;
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
@@ -27,14 +24,18 @@ const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE";
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// A scan of a whole table makes SERIALIZABLE take every concurrent insertion for a conflict, however small the table.
 const PREFER_INDEXES: &str = "SET enable_seqscan = off";
+/// A plan that cannot avoid such a scan looks so costly that it would be compiled to machine code each time.
+const NO_JIT: &str = "SET jit = off";
+/// What is not said to write does not.
+const READ_ONLY: &str = "SET default_transaction_read_only = on";
 /// That a table is there already is no news.
 const NO_NOTICES: &str = "SET client_min_messages = warning";
 
-pub(crate) type Connection = PoolConnection<Postgres>;
+pub(crate) type Connection = Held<Postgres>;
 
 /// The pool over one database.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool(PgPool);
+pub(crate) struct Pool(Kept<Postgres>);
 
 impl Pool {
     pub(crate) async fn open(place: &PostgresPlace) -> Result<Self, StoreError> {
@@ -48,11 +49,13 @@ impl Pool {
             .test_before_acquire(false)
             .after_connect(|connection, _| {
                 Box::pin(async move {
-                    connection.execute(PREFER_INDEXES).await?;
-                    connection.execute(NO_NOTICES).await.map(drop)
+                    for setting in [PREFER_INDEXES, NO_JIT, READ_ONLY, NO_NOTICES] {
+                        connection.execute(setting).await?;
+                    }
+                    Ok(())
                 })
             });
-        Ok(Self(pool.connect_lazy_with(options)))
+        Ok(Self(Kept::new(pool.connect_lazy_with(options))))
     }
 
     /// A connection with a transaction open on it.
@@ -60,6 +63,7 @@ impl Pool {
         let begin = match mode {
             Mode::Write => BEGIN_WRITE,
             Mode::Read => BEGIN_READ,
+            Mode::Glance => return Ok(AnyConnection::Postgres(self.0.acquire().await?)),
         };
         let mut connection = Unfinished::new(AnyConnection::Postgres(self.0.acquire().await?));
         match connection.get()?.execute_script(begin).await {
@@ -112,18 +116,18 @@ fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Postgre
     args.iter().fold(sqlx::query(sql), |query, arg| match arg {
         Value::Int(value) => query.bind(*value),
         Value::Text(value) => query.bind(value.as_str()),
-        Value::Blob(value) => query.bind(value.as_slice()),
+        Value::Blob(value) => query.bind(value.as_ref()),
         Value::Null => query.bind(Null),
     })
 }
 
 pub(crate) async fn execute(connection: &mut Connection, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
-    Ok(bind(sql, args).execute(&mut **connection).await?.rows_affected())
+    Ok(bind(sql, args).execute(connection.get()?).await?.rows_affected())
 }
 
 /// Runs a text without arguments, unprepared.
 pub(crate) async fn execute_script(connection: &mut Connection, sql: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(sql).execute(&mut **connection).await?;
+    sqlx::raw_sql(sql).execute(connection.get()?).await?;
     Ok(())
 }
 
@@ -132,7 +136,53 @@ pub(crate) async fn fetch_all(
     sql: &'static str,
     args: &[Value],
 ) -> Result<Vec<Row>, StoreError> {
-    bind(sql, args).fetch_all(&mut **connection).await?.iter().map(read_row).collect()
+    bind(sql, args).fetch_all(connection.get()?).await?.iter().map(read_row).collect()
+}
+
+/// Rows of one statement: SQLite's limit, times what an array takes without trouble.
+const MOST_OF_AN_ARRAY: usize = 16 * MOST_ROWS;
+
+pub(crate) async fn fetch_many(
+    connection: &mut Connection,
+    many: &'static Many,
+    rows: &[Vec<Value>],
+) -> Result<Vec<Row>, StoreError> {
+    let mut found = Vec::new();
+    for rows in rows.chunks(MOST_OF_AN_ARRAY) {
+        let mut query = sqlx::query(many.arrays()?);
+        for (place, column) in many.columns().iter().enumerate() {
+            query = match column {
+                ManyColumn::Int => query.bind(array(rows, place, |value| match value {
+                    Value::Int(value) => Some(*value),
+                    _ => None,
+                })?),
+                ManyColumn::Text => query.bind(array(rows, place, |value| match value {
+                    Value::Text(value) => Some(value.as_str()),
+                    _ => None,
+                })?),
+                ManyColumn::Blob => query.bind(array(rows, place, |value| match value {
+                    Value::Blob(value) => Some(value.as_ref()),
+                    _ => None,
+                })?),
+            };
+        }
+        let rows = query.fetch_all(connection.get()?).await?;
+        found.extend(rows.iter().map(read_row).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(found)
+}
+
+/// One column of all rows. NULLs are none; what is of another type is refused.
+fn array<'r, T>(
+    rows: &'r [Vec<Value>],
+    place: usize,
+    read: impl Fn(&'r Value) -> Option<T>,
+) -> Result<Vec<Option<T>>, StoreError> {
+    let one = |row: &'r Vec<Value>| match row.get(place).ok_or(StoreError::Statement)? {
+        Value::Null => Ok(None),
+        value => read(value).map(Some).ok_or(StoreError::Statement),
+    };
+    rows.iter().map(one).collect()
 }
 
 fn read_row(row: &PgRow) -> Result<Row, StoreError> {
@@ -148,7 +198,7 @@ fn read_row(row: &PgRow) -> Result<Row, StoreError> {
                 // What a bare number in a query is.
                 "INT4" => Value::Int(row.try_get_unchecked::<i32, _>(index)?.into()),
                 "TEXT" => Value::Text(row.try_get_unchecked(index)?),
-                "BYTEA" => Value::Blob(row.try_get_unchecked(index)?),
+                "BYTEA" => Value::Blob(row.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
                 _ => return Err(StoreError::Column { index, expected: "BIGINT, TEXT or BYTEA" }),
             })
         })

@@ -7,21 +7,21 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
 use sqlx::{Column, ConnectOptions, Row as _, Sqlite, TypeInfo, ValueRef};
 
+use crate::checkpoint::{Checkpoints, LAST_RESORT};
 use crate::connection::{Connection as AnyConnection, STATEMENTS, Unfinished};
+use crate::kept::{ACQUIRE_TIMEOUT, Held, Kept};
+use crate::many::Many;
 use crate::value::{Row, Value};
 use crate::{StoreError, tx::Mode};
 
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request waits for a connection of the pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 const READERS: u32 = 4;
 const OPEN_ATTEMPTS: u32 = 200;
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
@@ -29,11 +29,12 @@ const OPEN_PAUSE: Duration = Duration::from_millis(20);
 /// The two pools over one file. Writers queue for the one writing connection, in order, instead of colliding.
 #[derive(Clone, Debug)]
 pub(crate) struct Pools {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Kept<Sqlite>,
+    readers: Kept<Sqlite>,
+    checkpoints: Checkpoints,
 }
 
-pub(crate) type Connection = PoolConnection<Sqlite>;
+pub(crate) type Connection = Held<Sqlite>;
 
 impl Pools {
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
@@ -48,7 +49,7 @@ impl Pools {
             .statement_cache_capacity(STATEMENTS)
             // Deleted keys and messages are overwritten where that costs no extra write.
             .pragma("secure_delete", "fast")
-            .pragma("wal_autocheckpoint", "16000")
+            .pragma("wal_autocheckpoint", LAST_RESORT)
             .disable_statement_logging();
         let pool = |max| {
             SqlitePoolOptions::new()
@@ -59,22 +60,30 @@ impl Pools {
                 .test_before_acquire(false)
         };
         let writer = connect(pool(1), options.clone()).await?;
+        let checkpoints = Checkpoints::start(options.clone()).await?;
         let readers = connect(pool(READERS), options.pragma("query_only", "on")).await?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer: Kept::new(writer), readers: Kept::new(readers), checkpoints })
     }
 
     /// A connection with a transaction open on it.
     pub(crate) async fn begin(&self, mode: Mode) -> Result<AnyConnection, StoreError> {
         let (pool, begin) = match mode {
-            Mode::Write => (&self.writer, "BEGIN IMMEDIATE"),
-            Mode::Read => (&self.readers, "BEGIN"),
+            Mode::Write => (&self.writer, Some("BEGIN IMMEDIATE")),
+            Mode::Read => (&self.readers, Some("BEGIN")),
+            Mode::Glance => (&self.readers, None),
         };
+        if mode == Mode::Write {
+            self.checkpoints.written();
+        }
         let mut connection = Unfinished::new(AnyConnection::Sqlite(pool.acquire().await?));
-        connection.get()?.execute(begin, &[]).await?;
+        if let Some(begin) = begin {
+            connection.get()?.execute(begin, &[]).await?;
+        }
         connection.take()
     }
 
     pub(crate) async fn close(&self) {
+        self.checkpoints.close().await;
         self.writer.close().await;
         self.readers.close().await;
     }
@@ -108,18 +117,18 @@ fn bind<'q>(sql: &'static str, args: &[Value]) -> sqlx::query::Query<'q, Sqlite,
     args.iter().fold(sqlx::query(sql), |query, arg| match arg {
         Value::Int(value) => query.bind(*value),
         Value::Text(value) => query.bind(value.clone()),
-        Value::Blob(value) => query.bind(value.clone()),
+        Value::Blob(value) => query.bind(value.to_vec()),
         Value::Null => query.bind(None::<i64>),
     })
 }
 
 pub(crate) async fn execute(connection: &mut Connection, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
-    Ok(bind(sql, args).execute(&mut **connection).await?.rows_affected())
+    Ok(bind(sql, args).execute(connection.get()?).await?.rows_affected())
 }
 
 /// Runs a text of several statements, without arguments.
 pub(crate) async fn execute_script(connection: &mut Connection, sql: &'static str) -> Result<(), StoreError> {
-    sqlx::raw_sql(sql).execute(&mut **connection).await?;
+    sqlx::raw_sql(sql).execute(connection.get()?).await?;
     Ok(())
 }
 
@@ -128,7 +137,19 @@ pub(crate) async fn fetch_all(
     sql: &'static str,
     args: &[Value],
 ) -> Result<Vec<Row>, StoreError> {
-    bind(sql, args).fetch_all(&mut **connection).await?.iter().map(read_row).collect()
+    bind(sql, args).fetch_all(connection.get()?).await?.iter().map(read_row).collect()
+}
+
+pub(crate) async fn fetch_many(
+    connection: &mut Connection,
+    many: &'static Many,
+    rows: Vec<Vec<Value>>,
+) -> Result<Vec<Row>, StoreError> {
+    let (mut found, mut rows) = (Vec::new(), rows.into_iter());
+    while let Some((sql, args)) = many.take(&mut rows)? {
+        found.extend(fetch_all(connection, sql, &args).await?);
+    }
+    Ok(found)
 }
 
 fn read_row(row: &SqliteRow) -> Result<Row, StoreError> {
@@ -143,7 +164,7 @@ fn read_row(row: &SqliteRow) -> Result<Row, StoreError> {
             match raw.type_info().name() {
                 "INTEGER" => Ok(Value::Int(row.try_get_unchecked(index)?)),
                 "TEXT" => Ok(Value::Text(row.try_get_unchecked(index)?)),
-                "BLOB" => Ok(Value::Blob(row.try_get_unchecked(index)?)),
+                "BLOB" => Ok(Value::Blob(row.try_get_unchecked::<Vec<u8>, _>(index)?.into())),
                 _ => Err(StoreError::Column { index, expected: "BIGINT, TEXT or BLOB" }),
             }
         })

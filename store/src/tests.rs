@@ -97,7 +97,7 @@ async fn values_come_back_as_they_went_in_and_types_are_checked(engine: Engine) 
     let note = &text;
     db.run("put", |tx| {
         Box::pin(async move {
-            tx.execute(SPEND, &[Value::Blob(vec![1, 2]), note.as_str().into(), 7.into()]).await?;
+            tx.execute(SPEND, &[vec![1, 2].into(), note.as_str().into(), 7.into()]).await?;
             tx.execute(SPEND, &[[9u8; 3].into(), Option::<&str>::None.into(), Value::Null]).await
         })
     })
@@ -243,7 +243,7 @@ async fn a_newer_or_foreign_schema_is_refused_and_left_alone(engine: Engine) {
 #[test]
 fn a_value_shows_nothing_in_debug() {
     assert_eq!(format!("{:?}", Value::Text("secret".into())), "Text(..)");
-    assert_eq!(format!("{:?}", Value::Blob(vec![0; 3])), "Blob(3 bytes)");
+    assert_eq!(format!("{:?}", Value::from([0; 3])), "Blob(3 bytes)");
     assert_eq!(format!("{:?}", Row(vec![Value::Int(5)])), "Row([Int(..)])");
 }
 

@@ -12,6 +12,8 @@ use crate::{StoreError, db::Engine};
 pub(crate) enum Mode {
     /// Sees one snapshot, writes nothing.
     Read,
+    /// Each statement sees a snapshot of its own; writes nothing.
+    Glance,
     /// As if no other writer ran beside it: SQLite lets one in at a time, PostgreSQL makes all but one of those that collide
     /// run again.
     Write,
@@ -23,6 +25,7 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub struct Tx<'env> {
     connection: Unfinished,
+    mode: Mode,
     failure: Option<Failure>,
     may_have_committed: bool,
     borrowed: PhantomData<fn(&'env ()) -> &'env ()>,
@@ -31,7 +34,7 @@ pub struct Tx<'env> {
 impl Tx<'_> {
     pub(crate) async fn begin(engine: &Engine, mode: Mode, may_have_committed: bool) -> Result<Self, StoreError> {
         let connection = Unfinished::new(engine.begin(mode).await?);
-        Ok(Self { connection, failure: None, may_have_committed, borrowed: PhantomData })
+        Ok(Self { connection, mode, failure: None, may_have_committed, borrowed: PhantomData })
     }
 
     /// Whether this very transaction may have been committed before: its connection broke during the commit, and it is run
@@ -71,9 +74,13 @@ impl Tx<'_> {
         self.note(result)
     }
 
+    pub(crate) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        self.connection.get()
+    }
+
     /// Remembers the first failure, whatever the closure makes of the error: PostgreSQL would answer a commit after it with
     /// success, and roll back.
-    fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &result {
             self.failure.get_or_insert(error.failure());
         }
@@ -91,7 +98,9 @@ impl Tx<'_> {
 
     /// Durable when this returns `Ok`. On an error the connection is closed, which rolls back what may be left.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        self.connection.get()?.execute_script("COMMIT").await?;
+        if self.mode != Mode::Glance {
+            self.connection.get()?.execute_script("COMMIT").await?;
+        }
         self.connection.take().map(drop)
     }
 
@@ -99,7 +108,8 @@ impl Tx<'_> {
     /// connection is closed rather than guessed about.
     pub(crate) async fn rollback(mut self) {
         let Ok(connection) = self.connection.get() else { return };
-        if connection.execute_script("ROLLBACK").await.is_ok() {
+        let nothing_is_open = self.mode == Mode::Glance && self.failure.is_none();
+        if nothing_is_open || connection.execute_script("ROLLBACK").await.is_ok() {
             drop::<Result<Connection, _>>(self.connection.take());
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::StoreError;
 
 /// An argument of a statement, or a column of a result. `Debug` shows the type only.
@@ -11,8 +13,8 @@ pub enum Value {
     Int(i64),
     /// TEXT.
     Text(String),
-    /// BLOB.
-    Blob(Vec<u8>),
+    /// BLOB. Shared, so that an envelope is not copied on its way to the engine.
+    Blob(Bytes),
     /// NULL.
     Null,
 }
@@ -48,25 +50,31 @@ impl From<String> for Value {
 
 impl From<Vec<u8>> for Value {
     fn from(value: Vec<u8>) -> Self {
+        Self::Blob(value.into())
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(value: Bytes) -> Self {
         Self::Blob(value)
     }
 }
 
 impl From<&[u8]> for Value {
     fn from(value: &[u8]) -> Self {
-        Self::Blob(value.to_vec())
+        Self::Blob(Bytes::copy_from_slice(value))
     }
 }
 
 impl<const N: usize> From<[u8; N]> for Value {
     fn from(value: [u8; N]) -> Self {
-        Self::Blob(value.to_vec())
+        Self::Blob(Bytes::copy_from_slice(&value))
     }
 }
 
 impl<const N: usize> From<&[u8; N]> for Value {
     fn from(value: &[u8; N]) -> Self {
-        Self::Blob(value.to_vec())
+        Self::Blob(Bytes::copy_from_slice(value))
     }
 }
 
@@ -110,7 +118,11 @@ impl Row {
     /// # Errors
     /// [`StoreError::Column`] if it is anything else.
     pub fn array<const N: usize>(&self, index: usize) -> Result<[u8; N], StoreError> {
-        self.blob(index)?.try_into().map_err(|_| StoreError::Column { index, expected: "a BLOB of the right length" })
+        let found = match self.0.get(index) {
+            Some(Value::Blob(value)) => value.as_ref().try_into().ok(),
+            _ => None,
+        };
+        found.ok_or(StoreError::Column { index, expected: "a BLOB of the right length" })
     }
 
     /// A BIGINT or NULL.
@@ -143,7 +155,7 @@ impl Row {
     /// [`StoreError::Column`] if the column is missing or of another type.
     pub fn opt_blob(&self, index: usize) -> Result<Option<Vec<u8>>, StoreError> {
         match self.0.get(index) {
-            Some(Value::Blob(value)) => Ok(Some(value.clone())),
+            Some(Value::Blob(value)) => Ok(Some(value.to_vec())),
             Some(Value::Null) => Ok(None),
             _ => Err(StoreError::Column { index, expected: "a BLOB or NULL" }),
         }

@@ -2,7 +2,7 @@
 
 use postern_protocol::ids::LookupNullifier;
 use postern_protocol::time::Timestamp;
-use postern_store::{Many, StoreError, Tx};
+use postern_store::{Column, Many, StoreError, Tx};
 
 use super::{count, counted, time};
 
@@ -26,6 +26,7 @@ const FIND_SPENT: &str = "select request_digest, oprf_epoch from lookup_spent wh
 static SPEND: Many = Many::rows(
     "insert into lookup_spent (nullifier, time_window, request_digest, oprf_epoch)
     values ($1, $2, $3, $4) on conflict do nothing returning nullifier",
+    &[Column::Blob, Column::Int, Column::Blob, Column::Int],
 );
 /// A few at a time, so that nobody waits for the whole of it.
 const DROP_SPENT: &str = "delete from lookup_spent where nullifier in

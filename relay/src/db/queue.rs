@@ -2,23 +2,38 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use postern_protocol::ids::{MailboxId, MessageId};
 use postern_protocol::reply::ReplyAuthorization;
-use postern_store::{Many, StoreError, Tx, Value};
+use postern_store::{Column, Many, StoreError, Tx, Value};
 
 use super::{int, unsigned};
 
-static ROOMS: Many =
-    Many::list("SELECT mailbox, queued_messages, queued_bytes, arrivals FROM mailboxes WHERE mailbox IN ($1)");
+static ROOMS: Many = Many::list(
+    "SELECT mailbox, queued_messages, queued_bytes, arrivals FROM mailboxes WHERE mailbox IN ($1)",
+    &[Column::Blob],
+);
 // All of them are there: they were read in this transaction.
 static COUNT_IN: Many = Many::rows(
     "INSERT INTO mailboxes (mailbox, queued_messages, queued_bytes, arrivals) VALUES ($1, $2, $3, $2) \
      ON CONFLICT (mailbox) DO UPDATE SET queued_messages = mailboxes.queued_messages + excluded.queued_messages, \
      queued_bytes = mailboxes.queued_bytes + excluded.queued_bytes, arrivals = mailboxes.arrivals + excluded.arrivals",
+    &[Column::Blob, Column::Int, Column::Int],
 );
 static ENQUEUE: Many = Many::rows(
     "INSERT INTO messages (mailbox, message, position, arrived_at, size, envelope, \
      reply_key_version, reply_epoch, presentation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    &[
+        Column::Blob,
+        Column::Blob,
+        Column::Int,
+        Column::Int,
+        Column::Int,
+        Column::Blob,
+        Column::Int,
+        Column::Int,
+        Column::Blob,
+    ],
 );
 
 /// What a mailbox may hold.
@@ -61,7 +76,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) position: u64,
     /// Unix seconds.
     pub(crate) at: u64,
-    pub(crate) envelope: &'a [u8],
+    pub(crate) envelope: &'a Bytes,
     /// What a reply was admitted by; none for a cold send.
     pub(crate) reply: Option<&'a ReplyAuthorization>,
 }
@@ -111,7 +126,7 @@ fn row(arrival: &Arrival<'_>) -> Vec<Value> {
         int(arrival.position).into(),
         int(arrival.at).into(),
         int(size).into(),
-        arrival.envelope.into(),
+        arrival.envelope.clone().into(),
         arrival.reply.map(|reply| i64::from(reply.key_version)).into(),
         arrival.reply.map(|reply| i64::from(reply.epoch)).into(),
         arrival.reply.map(|reply| reply.presentation).into(),

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use postern_protocol::ids::{Base64, MailboxId, MessageId};
 use postern_protocol::reply::PRESENTATION_LEN;
 use postern_protocol::send::Admission;
-use postern_store::{Many, Row, StoreError, Tx};
+use postern_store::{Column, Many, Row, StoreError, Tx};
 
 use super::{corrupt, int, opt_array, unsigned};
 
 const STATUS: &str = "SELECT queued_messages, arrivals FROM mailboxes WHERE mailbox = $1";
-static ARRIVALS: Many = Many::list("SELECT mailbox, arrivals FROM mailboxes WHERE mailbox IN ($1)");
+static ARRIVALS: Many = Many::list("SELECT mailbox, arrivals FROM mailboxes WHERE mailbox IN ($1)", &[Column::Blob]);
 // Envelopes are not read here, and a mailbox holds few enough messages to be sorted.
 const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY position LIMIT $2";
 const FETCH: &str = "SELECT message, arrived_at, envelope, reply_key_version, reply_epoch, presentation FROM messages \

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use postern_credentials::reply_credential::ReplyNullifier;
 use postern_protocol::ids::{MailboxId, MessageId};
 use postern_protocol::reply::ReplyPolicy;
-use postern_store::{Many, Row, StoreError, Tx, Value};
+use postern_store::{Column, Many, Row, StoreError, Tx, Value};
 
 use super::corrupt;
 
@@ -18,9 +18,11 @@ const FIND: &str =
 static TAKE: Many = Many::rows(
     "INSERT INTO reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) \
      VALUES ($1, $2, $3, $4, $5) ON CONFLICT (mailbox, epoch, nullifier) DO NOTHING RETURNING mailbox, epoch, nullifier",
+    &[Column::Blob, Column::Int, Column::Blob, Column::Blob, Column::Blob],
 );
 const UNTAKE: &str = "DELETE FROM reply_nullifiers WHERE mailbox = $1 AND epoch = $2 AND nullifier = $3";
-static VERSIONS: Many = Many::list("SELECT mailbox, key_version FROM reply_keys WHERE mailbox IN ($1)");
+static VERSIONS: Many =
+    Many::list("SELECT mailbox, key_version FROM reply_keys WHERE mailbox IN ($1)", &[Column::Blob]);
 const CAME: &str = "SELECT 1 FROM reply_nullifiers WHERE mailbox = $1 AND message = $2";
 const PIN_POLICY: &str = "UPDATE reply_fence SET epoch_seconds = $1, period_seconds = $2 WHERE epoch_seconds IS NULL";
 const IS_POLICY: &str = "SELECT 1 FROM reply_fence WHERE epoch_seconds = $1 AND period_seconds = $2";

@@ -3,22 +3,24 @@
 use std::collections::{HashMap, HashSet};
 
 use postern_protocol::ids::{MailboxId, Nullifier, RsaElement, TokenKeyId};
-use postern_store::{Many, Row, StoreError, Tx, Value};
+use postern_store::{Column, Many, Row, StoreError, Tx, Value};
 
 use super::{corrupt, opt_array};
 
 const FIND: &str = "SELECT state, token_digest, mailbox, envelope_digest, blinded_digest, blind_signature \
      FROM ledger WHERE nullifier = $1";
 const KEY_RETIRED: &str = "SELECT 1 FROM retired_keys WHERE key_id = $1";
-static RETIRED: Many = Many::list("SELECT key_id FROM retired_keys WHERE key_id IN ($1)");
+static RETIRED: Many = Many::list("SELECT key_id FROM retired_keys WHERE key_id IN ($1)", &[Column::Blob]);
 static SEEN: Many = Many::list(
     "SELECT state, token_digest, mailbox, envelope_digest, blinded_digest, blind_signature, nullifier \
      FROM ledger WHERE nullifier IN ($1)",
+    &[Column::Blob],
 );
-static OPEN: Many = Many::list("SELECT mailbox FROM mailboxes WHERE mailbox IN ($1)");
+static OPEN: Many = Many::list("SELECT mailbox FROM mailboxes WHERE mailbox IN ($1)", &[Column::Blob]);
 static ATTACH: Many = Many::rows(
     "INSERT INTO ledger (nullifier, key_id, token_digest, mailbox, envelope_digest, state) \
      VALUES ($1, $2, $3, $4, $5, 'attached') ON CONFLICT (nullifier) DO NOTHING RETURNING nullifier",
+    &[Column::Blob; 5],
 );
 const DETACH: &str = "DELETE FROM ledger WHERE nullifier = $1";
 

@@ -69,7 +69,7 @@ pub(crate) async fn admit(app: &App, token: &str) -> Result<Owner, Refusal> {
 
 /// Whether there is such a mailbox.
 pub(crate) async fn exists(app: &App, mailbox: MailboxId) -> Result<bool, StoreError> {
-    app.db.read("mailbox_exists", |tx| Box::pin(async move { mailbox::exists(tx, &mailbox).await })).await
+    app.db.glance("mailbox_exists", |tx| Box::pin(async move { mailbox::exists(tx, &mailbox).await })).await
 }
 
 fn verify(app: &App, token: &str, purpose: Purpose) -> Result<(Claims, MailboxId), Refusal> {

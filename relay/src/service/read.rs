@@ -130,7 +130,7 @@ fn is_news(seen: Option<u64>, status: Status) -> bool {
 }
 
 async fn status(app: &App, mailbox: MailboxId) -> Result<Option<Status>, StoreError> {
-    app.db.read("mailbox_status", |tx| Box::pin(async move { read::status(tx, &mailbox).await })).await
+    app.db.glance("mailbox_status", |tx| Box::pin(async move { read::status(tx, &mailbox).await })).await
 }
 
 #[cfg(test)]

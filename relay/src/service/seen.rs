@@ -53,7 +53,7 @@ impl Looks {
 }
 
 async fn look(db: &Db, asked: &[(MailboxId, Nullifier)]) -> Vec<Result<Sight, StoreError>> {
-    let seen = db.read("seen", |tx| Box::pin(async move { send::seen(tx, asked).await })).await;
+    let seen = db.glance("seen", |tx| Box::pin(async move { send::seen(tx, asked).await })).await;
     let (open, rows) = match seen {
         Ok(seen) => seen,
         Err(error) => {

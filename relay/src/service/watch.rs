@@ -28,5 +28,5 @@ pub(crate) async fn run(app: &App) {
 }
 
 async fn look(app: &App, mailboxes: &[MailboxId]) -> Result<HashMap<MailboxId, u64>, StoreError> {
-    app.db.read("watch", |tx| Box::pin(async move { read::arrivals(tx, mailboxes).await })).await
+    app.db.glance("watch", |tx| Box::pin(async move { read::arrivals(tx, mailboxes).await })).await
 }
