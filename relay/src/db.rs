@@ -16,7 +16,7 @@ pub(crate) mod strike;
 use postern_store::{Migration, Row, StoreError};
 
 /// The relay's schema, oldest first.
-pub(crate) static MIGRATIONS: &[Migration] = &[
+pub static MIGRATIONS: &[Migration] = &[
     Migration {
         version: 1,
         name: "initial",

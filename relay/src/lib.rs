@@ -20,3 +20,4 @@ mod http;
 mod service;
 
 pub use cli::main;
+pub use db::MIGRATIONS;

@@ -97,6 +97,12 @@ impl Server {
         &self.directory
     }
 
+    /// The number of its first process, whose children serve the connections.
+    pub fn process(&self) -> u32 {
+        let file = std::fs::read_to_string(self.directory.join("data/postmaster.pid")).unwrap();
+        file.lines().next().and_then(|line| line.trim().parse().ok()).unwrap()
+    }
+
     /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@localhost:{}/{database}?host={}", self.port, self.directory.display())

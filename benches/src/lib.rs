@@ -1,0 +1,19 @@
+//! What the benchmarks of running servers share: a relay in a process of its own, tokens, what is measured beside it, and the ratios.
+//!
+//! **May call** everything; nothing calls it. Each benchmark is a program in `benches/` that measures both sides in one run, in rounds
+//! that alternate, and prints `ratio <name> = <x>`. It exits with an error if a bar is missed.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed operation must not count as a fast one"
+)]
+
+pub mod bare;
+pub mod mint;
+pub mod peer;
+pub mod ratio;
+pub mod relay;
+pub mod role;
