@@ -6,7 +6,10 @@
 //! A measurement in five lines: [`http::Connections::new`], [`measure::Recorder::default`], [`usage::Snapshot::of`] before and after, and
 //! [`pace::run`] with a closure that sends one request and says how it went.
 
+pub mod account;
 pub mod http;
 pub mod measure;
 pub mod pace;
+pub mod scenario;
 pub mod usage;
+pub mod wire;
