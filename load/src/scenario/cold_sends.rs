@@ -26,7 +26,11 @@ impl ColdSends {
         let tokens = setup.terms.issuer.tokens_per_account;
         let count = setup.accounts.max(setup.mailboxes);
         let made = prepare::each(setup, count, move |setup, index| async move {
-            prepare::account(&setup, index, tokens, Login::Never).await
+            let account = prepare::account(&setup, index, tokens, Login::Never).await?;
+            if index < setup.mailboxes {
+                account.open_mailbox(&setup.wire).await?;
+            }
+            Ok(account)
         });
         let accounts = made.await?;
         let written_to = usize::try_from(setup.mailboxes).unwrap_or(usize::MAX);

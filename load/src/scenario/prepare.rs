@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Setup;
-use crate::account::{Account, Login};
+use crate::account::{Account, Login, Session};
 use crate::measure::{Outcome, Recorder};
 use crate::pace::{self, Limit, Pace};
 use crate::wire::{Called, nonsense};
@@ -54,13 +54,17 @@ where
     Ok(things.into_iter().map(|(_, thing)| thing).collect())
 }
 
-/// The `index`th account of the run, registered, and with an open mailbox if it is one of those written to.
+/// The `index`th account of the run, registered.
 pub(super) async fn account(setup: &Setup, index: u32, tokens: u32, login: Login) -> Called<Account> {
-    let (wire, terms) = (&setup.wire, &setup.terms);
     let number = setup.first_number.saturating_add(index);
-    let account = Account::register(wire, terms, &mut setup.seeds.generator(), number, tokens, login).await?;
-    if index < setup.mailboxes {
-        account.open_mailbox(wire).await?;
-    }
-    Ok(account)
+    Account::register(&setup.wire, &setup.terms, &mut setup.seeds.generator(), number, tokens, login).await
+}
+
+/// The same with an open mailbox and a session that has its first JWT.
+pub(super) async fn owner(setup: &Setup, index: u32, tokens: u32) -> Called<(Account, Session)> {
+    let account = account(setup, index, tokens, Login::Possible).await?;
+    account.open_mailbox(&setup.wire).await?;
+    let mut session = account.log_in(&setup.wire, &setup.terms, &mut setup.seeds.generator()).await?;
+    session.authorization(&setup.wire, setup.clock.now()).await?;
+    Ok((account, session))
 }

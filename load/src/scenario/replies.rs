@@ -12,9 +12,7 @@ use postern_protocol::ids::{GroupSecretBytes, MailboxId};
 use postern_protocol::reply::{REPLY_KEYS_PATH, ReplyAuthorization, ReplyKey, ReplyKeys};
 use postern_protocol::send::{Accepted, send_path};
 
-use super::round_trip::log_in;
 use super::{Pool, Setup, prepare};
-use crate::account::Login;
 use crate::wire::{Called, Wire, authorized, json, json_request, nonsense, with_body};
 
 /// Every group is its owner's first.
@@ -56,8 +54,8 @@ pub struct Replies {
 impl Replies {
     pub(super) async fn prepare(setup: Arc<Setup>) -> Called<Self> {
         let owners = prepare::each(&setup, setup.mailboxes, |setup, index| async move {
-            let account = prepare::account(&setup, index, 0, Login::Possible).await?;
-            let owner = log_in(&setup, &account).await?.authorization(&setup.wire, setup.clock.now()).await?;
+            let (account, mut session) = prepare::owner(&setup, index, 0).await?;
+            let owner = session.authorization(&setup.wire, setup.clock.now()).await?;
             let group = GroupSecret::generate(&mut setup.seeds.generator());
             declare(&setup.wire, &owner, &group).await?;
             Ok(Arc::new(Owner { path: send_path(&account.mailbox), mailbox: account.mailbox, group }))

@@ -15,7 +15,7 @@ use postern_protocol::send::{MESSAGES_PATH, Messages, send_path};
 
 use super::cold_sends::send;
 use super::{Pool, Setup, prepare};
-use crate::account::{Account, Blinded, Login, Minted, Session};
+use crate::account::{Blinded, Minted, Session};
 use crate::wire::{Called, Wire, authorized, get, json, json_request, nonsense};
 
 /// An account at work.
@@ -39,12 +39,8 @@ impl RoundTrip {
     pub(super) async fn prepare(setup: Arc<Setup>) -> Called<Self> {
         let tokens = setup.terms.issuer.tokens_per_account;
         let lanes = prepare::each(&setup, setup.accounts, move |setup, index| async move {
-            let mut account = prepare::account(&setup, index, tokens, Login::Possible).await?;
-            if index >= setup.mailboxes {
-                account.open_mailbox(&setup.wire).await?;
-            }
-            let session = log_in(&setup, &account).await?;
-            Ok(Lane { path: send_path(&account.mailbox), tokens: std::mem::take(&mut account.tokens), session })
+            let (account, session) = prepare::owner(&setup, index, tokens).await?;
+            Ok(Lane { path: send_path(&account.mailbox), tokens: account.tokens, session })
         });
         let lanes = Pool::new(lanes.await?);
         Ok(Self { lanes_in_all: lanes.len(), lanes, envelope: setup.envelope(), setup })
@@ -100,13 +96,6 @@ impl RoundTrip {
         let response: ExchangeResponse = json(&reply)?;
         Ok((reply.status, blinded.finish(terms, &response.blind_signature)?))
     }
-}
-
-/// Logs in, and has the first JWT at hand.
-pub(super) async fn log_in(setup: &Setup, account: &Account) -> Called<Session> {
-    let mut session = account.log_in(&setup.wire, &setup.terms, &mut setup.seeds.generator()).await?;
-    session.authorization(&setup.wire, setup.clock.now()).await?;
-    Ok(session)
 }
 
 async fn decide(wire: &Wire, name: &'static str, path: &str, owner: &str, message: MessageId) -> Called<()> {
