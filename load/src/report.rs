@@ -107,7 +107,7 @@ impl Document {
     fn usage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<16}{:>9}{:>9}{:>12}{:>10}{:>10}{:>12}{:>12}{:>12}",
+            "\n{:<16}{:>9}{:>10}{:>13}{:>10}{:>10}{:>13}{:>14}{:>15}",
             "",
             "user s",
             "system s",
@@ -124,7 +124,7 @@ impl Document {
             let mebibytes = |bytes: u64| bytes as f64 / 1_048_576.0;
             writeln!(
                 f,
-                "{:<16}{:>9.2}{:>9.2}{:>12.0}{:>10.1}{:>10.1}{:>12.1}{:>12.0}{:>12.1}",
+                "{:<16}{:>9.2}{:>10.2}{:>13.0}{:>10.1}{:>10.1}{:>13.1}{:>14.0}{:>15.1}",
                 usage.name,
                 usage.user_seconds,
                 usage.system_seconds,
