@@ -94,8 +94,8 @@ struct Spawned {
     /// With --spawn: the relay's database.
     #[arg(long, value_name = "URL", requires = "spawn")]
     relay_database: Option<String>,
-    /// With --spawn: tokens of each account, at most 100.
-    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// With --spawn: tokens of each account, at most 40: a registration has to fit the issuer's limit of a request.
+    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=40))]
     tokens_per_account: u32,
 }
 
