@@ -83,19 +83,19 @@ struct Arguments {
 #[derive(Debug, clap::Args)]
 struct Spawned {
     /// With --spawn: where the two programs are, if not beside this one.
-    #[arg(long, value_name = "DIR", requires = "spawn")]
+    #[arg(long, value_name = "DIR", requires = "spawn", conflicts_with = "issuer")]
     programs: Option<PathBuf>,
     /// With --spawn: keep their files here.
-    #[arg(long, value_name = "DIR", requires = "spawn")]
+    #[arg(long, value_name = "DIR", requires = "spawn", conflicts_with = "issuer")]
     dir: Option<PathBuf>,
     /// With --spawn: the issuer's database instead of a SQLite file; has to be there and empty.
-    #[arg(long, value_name = "URL", requires = "spawn")]
+    #[arg(long, value_name = "URL", requires = "spawn", conflicts_with = "issuer")]
     issuer_database: Option<String>,
     /// With --spawn: the relay's database.
-    #[arg(long, value_name = "URL", requires = "spawn")]
+    #[arg(long, value_name = "URL", requires = "spawn", conflicts_with = "issuer")]
     relay_database: Option<String>,
     /// With --spawn: tokens of each account, at most 40: a registration has to fit the issuer's limit of a request.
-    #[arg(long, value_name = "N", requires = "spawn", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=40))]
+    #[arg(long, value_name = "N", requires = "spawn", conflicts_with = "issuer", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=40))]
     tokens_per_account: u32,
 }
 
