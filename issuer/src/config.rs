@@ -80,6 +80,16 @@ pub enum GatewayConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         file: Option<PathBuf>,
     },
+    /// To nobody: only numbers that nobody has can be registered, and their code is known
+    /// ([`postern_protocol::synthetic`]). For load tests on this machine alone.
+    Synthetic {},
+}
+
+impl GatewayConfig {
+    /// Whether no text is sent, and no real number can be registered.
+    pub const fn is_synthetic(&self) -> bool {
+        matches!(self, Self::Synthetic {})
+    }
 }
 
 /// Numbers of policy.
@@ -241,8 +251,9 @@ impl Config {
         let dir = path.parent().unwrap_or(Path::new(""));
         config.secret_key_file = dir.join(&config.secret_key_file);
         config.ca_certificate_file = dir.join(&config.ca_certificate_file);
-        let GatewayConfig::Console { file } = &mut config.gateway;
-        *file = file.as_ref().map(|file| dir.join(file));
+        if let GatewayConfig::Console { file } = &mut config.gateway {
+            *file = file.as_ref().map(|file| dir.join(file));
+        }
         if let Some(database) = database {
             database.clone_into(&mut config.database);
         }
@@ -257,6 +268,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let (l, d) = (&self.limits, &self.lookup);
         let relay_names: std::collections::BTreeSet<_> = self.relays.iter().map(|relay| &relay.name).collect();
+        let is_here = self.listen.ip().is_loopback() && is_url_of_this_machine(&self.url);
         let rules = [
             (is_name(&self.name), "`name` must be 1 to 255 visible ASCII characters without commas"),
             (is_url(&self.url), "`url` must begin with http:// or https:// and not end with a slash"),
@@ -264,6 +276,7 @@ impl Config {
             (self.relays.iter().all(|r| is_url(&r.url)), "a relay's `url` must be like the issuer's"),
             (relay_names.len() == self.relays.len(), "two relays have the same name"),
             (self.relays.iter().all(|r| r.name != self.name), "a relay has the issuer's name"),
+            (is_here || !self.gateway.is_synthetic(), "the gateway `synthetic` needs `listen` and `url` on loopback"),
             ((1..=100).contains(&l.tokens_per_account), "`tokens_per_account` must be 1 to 100"),
             ((60..=86_400).contains(&l.code_seconds), "`code_seconds` must be 60 to 86400"),
             (l.code_tries <= 100, "`code_tries` must be at most 100: six digits are guessed otherwise"),
@@ -305,6 +318,17 @@ fn is_name(name: &str) -> bool {
 fn is_url(text: &str) -> bool {
     let has_host = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     has_host && !text.ends_with('/')
+}
+
+/// Not what a proxy in front would be reached under.
+fn is_url_of_this_machine(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -361,5 +385,45 @@ mod tests {
         let shown = config.redacted().unwrap();
         assert!(!shown.contains("hunter2") && shown.contains("db.example"));
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_synthetic_gateway_is_refused_wherever_others_could_reach_it() {
+        let with = |listen: &str, url: &str| {
+            let (listen, gateway) = (listen.parse().unwrap(), GatewayConfig::Synthetic {});
+            Config { listen, url: url.to_owned(), gateway, ..example() }.check()
+        };
+        for (listen, url) in [
+            ("127.0.0.1:80", "http://127.0.0.1:80"),
+            ("127.8.8.8:80", "http://localhost:8080"),
+            ("[::1]:80", "http://[::1]:80"),
+        ] {
+            assert!(with(listen, url).is_ok(), "{listen} {url}");
+        }
+        for (listen, url) in [
+            ("0.0.0.0:80", "http://127.0.0.1"),
+            ("[::]:80", "http://127.0.0.1"),
+            ("[::ffff:127.0.0.1]:80", "http://127.0.0.1"),
+            ("192.168.1.2:80", "http://127.0.0.1"),
+            // Behind a proxy of its own.
+            ("127.0.0.1:80", "https://issuer.example"),
+            ("127.0.0.1:80", "https://localhost.example"),
+            ("127.0.0.1:80", "https://127.0.0.1.example"),
+            ("127.0.0.1:80", "https://127.0.0.1@issuer.example"),
+        ] {
+            assert!(with(listen, url).is_err(), "{listen} {url}");
+        }
+        let of_others = Config { listen: "0.0.0.0:80".parse().unwrap(), ..example() };
+        assert!(of_others.check().is_ok(), "any other gateway may");
+    }
+
+    #[test]
+    fn the_synthetic_gateway_has_to_be_written_out_and_has_no_settings() {
+        let gateway = |text: &str| toml::from_str::<GatewayConfig>(text);
+        assert!(gateway("kind = \"synthetic\"").unwrap().is_synthetic());
+        assert!(!gateway("kind = \"console\"").unwrap().is_synthetic());
+        for other in ["", "kind = \"Synthetic\"", "synthetic = true", "kind = \"synthetic\"\nfile = \"x\""] {
+            assert!(gateway(other).is_err(), "{other}");
+        }
     }
 }

@@ -27,13 +27,39 @@ pub trait TextGateway: Send + Sync + 'static {
 pub fn open(config: &GatewayConfig) -> Box<dyn TextGateway> {
     match config {
         GatewayConfig::Console { file } => Box::new(Console { file: file.clone() }),
+        GatewayConfig::Synthetic {} => Box::new(Nobody),
     }
 }
 
-/// Warns of a gateway that is for development only.
+/// Warns of a gateway that is for development only. The one that anybody can register by is announced past every filter of the log.
 pub fn warn(config: &GatewayConfig) {
-    let GatewayConfig::Console { .. } = config;
-    tracing::warn!("texts go to the console gateway: whoever reads it can register any number; development only");
+    match config {
+        GatewayConfig::Console { .. } => {
+            tracing::warn!(
+                "texts go to the console gateway: whoever reads it can register any number; development only"
+            );
+        }
+        GatewayConfig::Synthetic {} => eprintln!("{SYNTHETIC_WARNING}"),
+    }
+}
+
+/// What is said at every start.
+const SYNTHETIC_WARNING: &str = "
+**********************************************************************************
+*  postern-issuer: THE GATEWAY IS `synthetic`. This is for load tests alone.     *
+*  No text is sent, and no real number can register. Whoever reaches this port   *
+*  takes as many accounts and tokens as they like. Throw the database and the    *
+*  keys away afterwards: whatever was signed here is worth nothing.              *
+**********************************************************************************";
+
+/// Takes no text: none is to be sent, and one that is sent nevertheless fails.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl TextGateway for Nobody {
+    fn send<'a>(&'a self, _: &'a PhoneNumber, _: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
+        Box::pin(async { Err(GatewayError("this issuer sends no texts".to_owned())) })
+    }
 }
 
 /// Writes texts to a file, readable by its owner only, or to standard output.

@@ -291,3 +291,46 @@ fn an_operator_revokes_an_account_by_its_number() {
     assert_eq!(place.database.int("select count(*) from accounts where state = 'revoked'"), 1);
     assert!(!revoke("+41791234567").status.success());
 }
+
+/// What a serving issuer writes to standard error when its log is switched off.
+fn said_at_start(config: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postern-issuer"));
+    command.args(["serve", "--config", config]).env("RUST_LOG", "off").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running { child: command.spawn().unwrap(), address: String::new() };
+    BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut running.address).unwrap();
+    assert!(running.address.starts_with("listening"));
+    let mut stderr = running.child.stderr.take().unwrap();
+    assert!(running.terminate());
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn the_synthetic_gateway_is_announced_at_every_start_whatever_the_log_is_set_to() {
+    let place = init();
+    assert!(!said_at_start(&place.config).contains("synthetic"));
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    let synthetic = text.replace("kind = \"console\"\nfile = \"texts.log\"", "kind = \"synthetic\"");
+    std::fs::write(&place.config, synthetic).unwrap();
+    for _ in 0..2 {
+        assert!(said_at_start(&place.config).contains("THE GATEWAY IS `synthetic`"));
+    }
+}
+
+#[test]
+fn an_issuer_with_the_synthetic_gateway_does_not_start_where_others_could_reach_it() {
+    let place = init();
+    let text = std::fs::read_to_string(&place.config).unwrap();
+    let synthetic = text.replace("kind = \"console\"\nfile = \"texts.log\"", "kind = \"synthetic\"");
+    assert_ne!(text, synthetic);
+    for (before, after) in
+        [("127.0.0.1:0", "0.0.0.0:0"), ("http://127.0.0.1:8080", "https://issuer.example"), ("127.0.0.1:0", "[::]:0")]
+    {
+        assert!(synthetic.contains(before));
+        std::fs::write(&place.config, synthetic.replace(before, after)).unwrap();
+        let output = issuer(&["serve", "--config", &place.config]);
+        assert!(!output.status.success());
+        assert!(self::text(&output).contains("needs `listen` and `url` on loopback"), "{}", self::text(&output));
+    }
+}

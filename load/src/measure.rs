@@ -35,7 +35,8 @@ impl Outcome {
         matches!(self, Self::Done(_))
     }
 
-    fn label(&self) -> String {
+    /// What it is counted under.
+    pub fn label(&self) -> String {
         match self {
             Self::Done(status) => status.to_string(),
             Self::Refused { status, problem } if problem.is_empty() => status.to_string(),
@@ -132,7 +133,7 @@ impl Recorder {
 }
 
 /// What one kind of work took.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// How many ended as they should.
     pub done: u64,
@@ -147,7 +148,7 @@ pub struct Report {
 }
 
 /// Latencies in microseconds. Percentiles are exact to three digits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Mean.
     pub mean: f64,

@@ -103,12 +103,15 @@ impl Snapshot {
         Self::read(Path::new("/proc"), roots)
     }
 
-    /// Of this process.
+    /// Of this process, without its descendants: servers that it started are not it.
     ///
     /// # Errors
     /// As [`Snapshot::of`].
-    pub fn of_self() -> Result<Self, UsageError> {
-        Self::of(&[std::process::id()])
+    pub fn of_self_alone() -> Result<Self, UsageError> {
+        let id = std::process::id();
+        let mut all = Self::of(&[id])?;
+        all.processes.retain(|pid, _| *pid == id);
+        Ok(all)
     }
 
     fn read(proc: &Path, roots: &[u32]) -> Result<Self, UsageError> {

@@ -23,5 +23,6 @@ pub mod register;
 pub mod release;
 pub mod reply;
 pub mod send;
+pub mod synthetic;
 pub mod time;
 pub mod tokens;

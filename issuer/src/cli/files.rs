@@ -88,7 +88,8 @@ database = {database}
 secret_key_file = "secret.key"
 ca_certificate_file = "ca.pem"
 
-# How texts are sent. `console` is for development: whoever reads it can register any number.
+# How texts are sent. `console` is for development: whoever reads it can register any number. `synthetic` is for load tests on this
+# machine: no texts, no real numbers, and accounts for whoever asks (docs/load.md).
 [gateway]
 kind = "console"
 {console}

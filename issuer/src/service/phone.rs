@@ -3,7 +3,9 @@
 use phonenumber::{PhoneNumberFormat, PhoneNumberType};
 use postern_protocol::ids::PhoneNumber;
 use postern_protocol::problem::ProblemKind;
+use postern_protocol::synthetic;
 
+use crate::config::GatewayConfig;
 use crate::error::Refusal;
 
 /// Checks a number against the numbering plan (libphonenumber's metadata) and the `countries` (calling codes) that are
@@ -26,6 +28,22 @@ pub fn check(phone: &PhoneNumber, countries: &[u16]) -> Result<(), Refusal> {
     );
     let served = countries.is_empty() || countries.iter().any(|code| i32::from(*code) == parsed.country_code);
     if reachable && served { Ok(()) } else { Err(ProblemKind::PhoneRefused.into()) }
+}
+
+/// Who can register under a gateway: nobody's numbers where no text proves anything, else whoever gets the text.
+///
+/// # Errors
+/// `phone-refused`.
+pub fn check_gateway(phone: &PhoneNumber, gateway: &GatewayConfig) -> Result<(), Refusal> {
+    if gateway.is_synthetic() && !synthetic::is_synthetic(phone) {
+        return Err(Refusal::detailed(ProblemKind::PhoneRefused, "this issuer is for load tests"));
+    }
+    Ok(())
+}
+
+/// Whether `code` stands for a text that was never sent: under the synthetic gateway, for one of its numbers.
+pub fn is_synthetic_code(phone: &PhoneNumber, code: &str, gateway: &GatewayConfig) -> bool {
+    gateway.is_synthetic() && synthetic::is_synthetic(phone) && code == synthetic::CODE
 }
 
 #[cfg(test)]
@@ -65,5 +83,13 @@ mod tests {
     fn a_country_that_is_not_on_the_list_is_refused() {
         assert_eq!(verdict("+41791234567", &[49, 41]), None);
         assert_eq!(verdict("+41791234567", &[49]), Some(ProblemKind::PhoneRefused));
+    }
+
+    #[test]
+    fn every_synthetic_number_is_one_that_an_issuer_would_serve() {
+        for index in (0..synthetic::NUMBERS).step_by(97).chain([synthetic::NUMBERS - 1]) {
+            let number = synthetic::number(index).unwrap();
+            assert_eq!(verdict(number.as_str(), &[]), None, "{index}");
+        }
     }
 }

@@ -1,0 +1,7 @@
+//! `postern-load`: see [`postern_load`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    postern_load::main()
+}
