@@ -40,6 +40,15 @@ impl<DB: Database> Free<DB> {
     }
 }
 
+/// The last owner may be dropped after the runtime, where a connection cannot find its way back to the pool: it is just closed.
+impl<DB: Database> Drop for Free<DB> {
+    fn drop(&mut self) {
+        while let Some(connection) = self.take() {
+            drop(connection.leak());
+        }
+    }
+}
+
 impl<DB: Database> Clone for Kept<DB> {
     fn clone(&self) -> Self {
         Self { pool: self.pool.clone(), permits: Arc::clone(&self.permits), free: Arc::clone(&self.free) }

@@ -366,3 +366,32 @@ async fn a_failed_statement_is_not_committed_over(engine: Engine) {
         "{shown:?}"
     );
 }
+
+fn a_database_may_outlive_its_runtime(engine: Engine) {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let place = place(engine);
+    let first = runtime();
+    let db = first.block_on(async {
+        let db = Db::open(&place.url, SCHEMA).await.unwrap();
+        assert!(spend(&db, [1; 4]).await.unwrap());
+        assert_eq!(count(&db).await, 1);
+        db
+    });
+    drop(first);
+    drop(db);
+    let again = runtime();
+    again.block_on(async {
+        let db = Db::open(&place.url, SCHEMA).await.unwrap();
+        assert!(!spend(&db, [1; 4]).await.unwrap());
+    });
+}
+
+#[test]
+fn a_database_of_sqlite_may_outlive_its_runtime() {
+    a_database_may_outlive_its_runtime(Engine::Sqlite);
+}
+
+#[test]
+fn a_database_of_postgres_may_outlive_its_runtime() {
+    a_database_may_outlive_its_runtime(Engine::Postgres);
+}
