@@ -7,15 +7,13 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use postern_benches::bare::{BATCH, Bare, COMMIT};
+use postern_benches::client::{Client, SEND, latency, told};
 use postern_benches::ratio::{Bar, Ratios, median};
 use postern_benches::relay::{Relay, engine, engine_process};
 use postern_benches::role::{Process, Role, is_bench, play};
-use postern_load::http::{Connections, Request};
-use postern_load::measure::{Latency, Outcome, Recorder};
-use postern_load::pace::{Limit, Pace, Stop, run};
+use postern_load::measure::Recorder;
 use postern_load::usage::Snapshot;
 
 /// Rounds of each side; odd, so that there is a median.
@@ -24,10 +22,11 @@ const ROUNDS: usize = 5;
 const MESSAGES: usize = 6000;
 /// Requests under way at a time: two groups, one that is written and one that comes in.
 const IN_FLIGHT: usize = 2 * BATCH;
+/// Requests that may be under way at half the rate: all that come while the disk stalls.
+const OUTSTANDING: usize = 1000;
 /// Messages at half the rate.
 const PACED: usize = 20_000;
 const MAILBOXES: usize = 64;
-const SEND: &str = "send";
 
 fn main() -> ExitCode {
     if let Some(code) = play() {
@@ -43,9 +42,9 @@ async fn measure() -> ExitCode {
     let mut ratios = Ratios::new(engine());
     let relay = Relay::start(MAILBOXES, |_| {}, |_, _| {}).await;
     let bare = Bare::open(&relay.database).await;
-    let client = Client::of(&relay.process.url).await;
+    let client = Client::of(&relay.process.url, IN_FLIGHT).await;
     let hello = Process::start(Role::Hello, &[]);
-    let hello_client = Client::of(&hello.url).await;
+    let hello_client = Client::of(&hello.url, IN_FLIGHT).await;
 
     // Plans and pages are made at first use.
     client.round(relay.sends(2000)).await;
@@ -61,7 +60,7 @@ async fn measure() -> ExitCode {
 
         let prepared = relay.sends(MESSAGES);
         let cpu = Cpu::of(relay.servers());
-        sends.push(client.round(prepared.clone()).await);
+        sends.push(client.round(prepared.clone()).await.0);
         send_cpu.push(cpu.each(MESSAGES));
 
         let cpu = Cpu::of(vec![hello.id()]);
@@ -82,65 +81,13 @@ async fn measure() -> ExitCode {
     let half = sends / 2.0;
     let recorder = Arc::new(Recorder::default());
     bare.write_at(&Bare::rows(&relay.mailboxes, PACED), half, &recorder).await;
-    client.paced(relay.sends(PACED), half, &recorder).await;
+    drop(client);
+    let strangers = Client::of(&relay.process.url, OUTSTANDING).await;
+    strangers.paced(relay.sends(PACED), half, &recorder).await;
     let [commit, send] = [COMMIT, SEND].map(|name| latency(&recorder, name));
     println!("at {half:.0} a second, ms: a cold send {}; a bare commit {}", told(&send), told(&commit));
     ratios.print("send_p99_vs_commit_p99", send.p99 / commit.p99, Bar::AtMost(5.0));
     ratios.code()
-}
-
-fn latency(recorder: &Recorder, name: &str) -> Latency {
-    let report = &recorder.report(Duration::ZERO)[name];
-    assert_eq!(report.unexpected, 0, "{:?}", report.outcomes);
-    report.latency_us
-}
-
-fn told(latency: &Latency) -> String {
-    let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999].map(|us| us / 1000.0);
-    format!("p50 {p50:.2}, p99 {p99:.2}, p99.9 {p999:.2}")
-}
-
-/// Sends what was prepared.
-struct Client(Arc<Connections>);
-
-impl Client {
-    async fn of(url: &str) -> Self {
-        let connections = Connections::new(url, IN_FLIGHT).unwrap();
-        connections.open(IN_FLIGHT).await.unwrap();
-        Self(Arc::new(connections))
-    }
-
-    /// As fast as it goes; messages a second.
-    async fn round(&self, prepared: Vec<Request>) -> f64 {
-        let (count, recorder) = (prepared.len(), Arc::new(Recorder::default()));
-        let ran = self.run(Pace::Closed { in_flight: IN_FLIGHT }, prepared, &recorder).await;
-        latency(&recorder, SEND);
-        count as f64 / ran.as_secs_f64()
-    }
-
-    /// At a rate, as if from strangers who know nothing of each other.
-    async fn paced(&self, prepared: Vec<Request>, per_second: f64, recorder: &Arc<Recorder>) {
-        self.run(Pace::Open { per_second, most_outstanding: IN_FLIGHT }, prepared, recorder).await;
-    }
-
-    async fn run(&self, pace: Pace, prepared: Vec<Request>, recorder: &Arc<Recorder>) -> Duration {
-        let count = prepared.len() as u64;
-        let (prepared, connections) = (Arc::new(prepared), Arc::clone(&self.0));
-        let one = move |n: u64| {
-            let (connections, request) = (Arc::clone(&connections), prepared[n as usize].clone());
-            async move {
-                match connections.send(request).await {
-                    Ok(reply) if reply.status == 201 => Outcome::Done(201),
-                    Ok(reply) => Outcome::Refused { status: reply.status, problem: String::new() },
-                    Err(error) => Outcome::Failed(error.to_string()),
-                }
-            }
-        };
-        let limit = Limit { count: Some(count), ..Limit::default() };
-        let ran = run(pace, limit, &Stop::default(), recorder, SEND, one).await;
-        assert_eq!((ran.ended, ran.not_started), (count, 0));
-        ran.elapsed
-    }
 }
 
 /// Processor time of some processes from a moment on.

@@ -11,9 +11,15 @@
     reason = "a failed operation must not count as a fast one"
 )]
 
+/// As in the servers' programs; and so for what they are compared with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod bare;
+pub mod client;
 pub mod mint;
 pub mod peer;
 pub mod ratio;
+pub mod readers;
 pub mod relay;
 pub mod role;

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Servers allocate small things all the time, on one thread, and free them on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     postern_relay::main()
 }

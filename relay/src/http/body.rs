@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use postern_protocol::problem::ProblemKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,14 +70,10 @@ async fn read(body: Body, max: usize) -> Result<Bytes, Refusal> {
     if least > max {
         return Err(ProblemKind::TooLarge.into());
     }
-    let mut all = Vec::with_capacity(least);
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| ProblemKind::BadRequest)?;
-        if all.len().saturating_add(chunk.len()) > max {
-            return Err(ProblemKind::TooLarge.into());
-        }
-        all.extend_from_slice(&chunk);
+    // A body that came in one piece stays where the connection read it to.
+    match Limited::new(body, max).collect().await {
+        Ok(all) => Ok(all.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ProblemKind::TooLarge.into()),
+        Err(_) => Err(ProblemKind::BadRequest.into()),
     }
-    Ok(all.into())
 }

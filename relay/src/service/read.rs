@@ -8,7 +8,7 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::send::{Messages, QueuedMessage};
 use postern_protocol::time::Timestamp;
 use postern_store::StoreError;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::app::App;
 use crate::db::read::{self, Status};
@@ -102,23 +102,25 @@ pub(crate) fn events(
     let mut stopping = app.stopping.clone();
     Ok(async_stream::stream! {
         let mut seen = None;
-        let mut silent_until = Instant::now() + heartbeat;
         // A database that fails ends the stream: the client comes back and is told so.
         while app.clock.now() < expires
             && let Ok(Some(status)) = status(&app, mailbox).await
         {
             if is_news(seen, status) {
                 yield Event::Mail;
-                silent_until = Instant::now() + heartbeat;
-            } else if Instant::now() >= silent_until {
-                yield Event::Heartbeat;
-                silent_until = Instant::now() + heartbeat;
             }
             seen = Some(status.arrivals);
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = sleep_until(silent_until) => {}
-                _ = stopping.wait_for(|stop| *stop) => break,
+            // A heartbeat asks nobody: whatever arrives, and the mailbox's end, wakes.
+            loop {
+                let woken = tokio::select! {
+                    () = waiter.woken() => true,
+                    () = sleep(heartbeat) => false,
+                    _ = stopping.wait_for(|stop| *stop) => return,
+                };
+                if woken || app.clock.now() >= expires {
+                    break;
+                }
+                yield Event::Heartbeat;
             }
         }
     })
