@@ -129,6 +129,15 @@ pub(crate) async fn detach(tx: &mut Tx<'_>, nullifier: &Nullifier) -> Result<(),
     tx.execute(DETACH, &[nullifier.0.into()]).await.map(drop)
 }
 
+/// The rows of those tokens that have one.
+pub(crate) async fn rows(
+    tx: &mut Tx<'_>,
+    tokens: impl Iterator<Item = Nullifier>,
+) -> Result<HashMap<Nullifier, LedgerRow>, StoreError> {
+    let rows = tx.fetch_many(&SEEN, tokens.map(|nullifier| vec![nullifier.0.into()]).collect()).await?;
+    rows.iter().map(|row| Ok((Nullifier(row.array(6)?), LedgerRow::read(row)?))).collect()
+}
+
 /// Of mailboxes and tokens: which of the ones are open, and the rows of the others.
 pub(crate) async fn seen(
     tx: &mut Tx<'_>,
@@ -138,9 +147,5 @@ pub(crate) async fn seen(
     let mailboxes = mailboxes.into_iter().map(|mailbox| vec![mailbox.into()]).collect();
     let open: Result<_, StoreError> =
         tx.fetch_many(&OPEN, mailboxes).await?.iter().map(|row| row.array(0).map(MailboxId)).collect();
-    let tokens = asked.iter().map(|(_, nullifier)| vec![nullifier.0.into()]).collect();
-    let rows = tx.fetch_many(&SEEN, tokens).await?;
-    let read = |row: &Row| Ok((Nullifier(row.array(6)?), LedgerRow::read(row)?));
-    let rows: Result<_, StoreError> = rows.iter().map(read).collect();
-    Ok((open?, rows?))
+    Ok((open?, rows(tx, asked.iter().map(|(_, nullifier)| *nullifier)).await?))
 }

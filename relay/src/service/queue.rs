@@ -150,6 +150,8 @@ struct Batch<'a> {
     /// Tokens that have just been spent, and slots that have just been used, for the first job that names them.
     spent: HashSet<Nullifier>,
     used: HashSet<[u8; 44]>,
+    /// Tokens that had a row before this group came.
+    rows: HashMap<Nullifier, LedgerRow>,
 }
 
 impl<'a> Batch<'a> {
@@ -168,6 +170,7 @@ impl<'a> Batch<'a> {
             fence: None,
             spent: HashSet::new(),
             used: HashSet::new(),
+            rows: HashMap::new(),
         };
         let of_replies: HashSet<_> =
             jobs.iter().filter(|job| matches!(job.right, Right::Slot { .. })).map(Job::mailbox).collect();
@@ -183,7 +186,11 @@ impl<'a> Batch<'a> {
                 Right::Slot { slot, taken, .. } => slots.push((slot, taken)),
             }
         }
+        let named: HashSet<_> = tokens.iter().map(|spend| spend.nullifier).collect();
         batch.spent = send::attach(tx, tokens).await?;
+        if batch.spent.len() < named.len() {
+            batch.rows = send::rows(tx, named.difference(&batch.spent).copied()).await?;
+        }
         batch.used = reply::take(tx, slots).await?;
         Ok(batch)
     }
@@ -210,6 +217,23 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// What a right was used for before.
+    async fn before(&self, tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, StoreError> {
+        let before = match &job.right {
+            Right::Token(spend) => {
+                let row = match self.rows.get(&spend.nullifier) {
+                    Some(row) => Some(row.clone()),
+                    // Another job of this group has spent it; unless that one was refused.
+                    None => send::find(tx, &spend.nullifier).await?,
+                };
+                row.map(|row| Outcome::Spent(Box::new(row)))
+            }
+            Right::Slot { slot, .. } => reply::find(tx, slot).await?.map(Outcome::Used),
+        };
+        // The other was refused.
+        Ok(before.unwrap_or(Outcome::Full))
+    }
+
     async fn decide(mut self, tx: &mut Tx<'_>, quota: Quota) -> Result<Vec<Outcome>, StoreError> {
         let (mut outcomes, mut arrivals) = (Vec::with_capacity(self.jobs.len()), Vec::new());
         for job in self.jobs {
@@ -218,7 +242,7 @@ impl<'a> Batch<'a> {
                 continue;
             }
             if !self.is_first(job) {
-                outcomes.push(before(tx, job).await?);
+                outcomes.push(self.before(tx, job).await?);
                 continue;
             }
             let Some(room) = self.rooms.get_mut(&job.mailbox()).filter(|room| room.has_room(job.size(), quota)) else {
@@ -248,16 +272,6 @@ impl<'a> Batch<'a> {
         queue::enqueue(tx, &self.rooms, &arrivals).await?;
         Ok(outcomes)
     }
-}
-
-/// What a right was used for before.
-async fn before(tx: &mut Tx<'_>, job: &Job) -> Result<Outcome, StoreError> {
-    let before = match &job.right {
-        Right::Token(spend) => send::find(tx, &spend.nullifier).await?.map(|row| Outcome::Spent(Box::new(row))),
-        Right::Slot { slot, .. } => reply::find(tx, slot).await?.map(Outcome::Used),
-    };
-    // Another job of this group had used it and was refused.
-    Ok(before.unwrap_or(Outcome::Full))
 }
 
 async fn give_back(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {

@@ -1,8 +1,8 @@
 //! Sending (design §2.1, §6): what cold sends and replies share, and the cold send, in which a token buys one message one place in one
 //! mailbox.
 //!
-//! Order of the checks: size, mailbox, format, key, duplicate, signature, transaction. Junk costs no write, and an
-//! answer leaves only after its commit.
+//! Order of the answers: size, mailbox, format, key, duplicate, signature, room. Junk costs no write, and an answer leaves only after its
+//! commit.
 
 use bytes::Bytes;
 use postern_credentials::blind_token::nullifier;
@@ -64,6 +64,8 @@ pub(crate) async fn accept(
     }
 }
 
+/// The signature comes first: of a token that holds, everything else is found out by the transaction that spends it, for a whole group at
+/// once. Only what does not hold is looked up before it is answered.
 async fn accept_cold(app: &App, mailbox: MailboxId, token: &Token, envelope: Bytes) -> Result<MessageId, Refusal> {
     let spend = Spend {
         nullifier: nullifier(&token.input),
@@ -72,8 +74,12 @@ async fn accept_cold(app: &App, mailbox: MailboxId, token: &Token, envelope: Byt
         mailbox,
         envelope_digest: Sha256::digest(&envelope).into(),
     };
-    if let Admitted::Before(answer) = check(app, token, &spend).await? {
-        return Ok(answer);
+    let key = app.keys.find(&spend.key_id, &app.issuer).await?;
+    let standing = key.as_ref().and_then(|key| key.standing(app.clock.now()));
+    let holds = matches!(standing, Some(Standing::Active | Standing::Retiring))
+        && key.is_some_and(|key| key.verifying.verify(token, &app.challenge_digest).is_ok());
+    if !holds {
+        return look(app, &spend, standing).await;
     }
     let answer = write(app, spend, envelope).await?;
     app.waiters.wake(&mailbox);
@@ -96,35 +102,20 @@ pub(crate) fn challenge(app: &App, kind: ProblemKind) -> Refusal {
     }
 }
 
-enum Admitted {
-    /// The very same token has been dealt with; this was the answer.
-    Before(MessageId),
-    /// It holds, and may be spent if it still is unseen.
-    Now,
-}
-
-/// Mailbox, key, duplicate, signature.
-async fn check(app: &App, token: &Token, spend: &Spend) -> Result<Admitted, Refusal> {
+/// The answer to a token that does not hold, or not any more.
+async fn look(app: &App, spend: &Spend, standing: Option<Standing>) -> Result<MessageId, Refusal> {
     let sight = app.looks.at(spend.mailbox, spend.nullifier).await?;
     if !sight.is_open {
         return Err(ProblemKind::MailboxUnknown.into());
     }
-    let key = app.keys.find(&spend.key_id, &app.issuer).await?;
-    let standing = key.as_ref().and_then(|key| key.standing(app.clock.now()));
-    let (Some(key), Some(standing)) = (key, standing) else {
-        return Err(challenge(app, ProblemKind::TokenInvalid));
-    };
-    // A row with these very bytes was verified when it was written. A forger of a spent token has other bytes: he goes
-    // on to the signature like anybody, and learns nothing.
-    if let Some(row) = sight.row
-        && bool::from(row.token_digest.ct_eq(&spend.token_digest))
-    {
-        return decide(&row, spend).map(Admitted::Before);
+    // A row with these very bytes was verified when it was written, maybe before the key expired. A forger of a spent token has
+    // other bytes, and learns nothing.
+    match sight.row {
+        Some(row) if standing.is_some() && bool::from(row.token_digest.ct_eq(&spend.token_digest)) => {
+            decide(&row, spend)
+        }
+        _ => Err(challenge(app, ProblemKind::TokenInvalid)),
     }
-    if standing == Standing::Expired || key.verifying.verify(token, &app.challenge_digest).is_err() {
-        return Err(challenge(app, ProblemKind::TokenInvalid));
-    }
-    Ok(Admitted::Now)
 }
 
 /// The answer to a token that has a row.
