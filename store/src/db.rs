@@ -129,6 +129,9 @@ impl Db {
                 Tried::Failed(failure, result) => (failure, result),
                 Tried::LostAtCommit(error) => {
                     may_have_committed = mode == Mode::Write;
+                    if may_have_committed {
+                        tracing::info!(transaction = name, "the connection broke: nobody knows whether it committed");
+                    }
                     (Failure::Lost, Err(error.into()))
                 }
             };

@@ -6,12 +6,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, TypeInfo, ValueRef};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{Engine, Server};
+
+const CONNECT_TRIES: u32 = 50;
+const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A database that is its test's own. A PostgreSQL one is dropped at the end.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ enum Kind {
     Sqlite(PathBuf),
     Postgres {
         name: String,
+        /// The URL of its server, which is not the one of this process.
+        elsewhere: Option<String>,
         /// Made when it is first needed.
         connection: Mutex<Option<PgConnection>>,
     },
@@ -46,10 +51,16 @@ impl TestDatabase {
             Engine::Sqlite => Kind::Sqlite(file.as_ref().to_owned()),
             Engine::Postgres => {
                 let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
-                administer(&format!("create database {name}"));
-                Kind::Postgres { name, connection: Mutex::new(None) }
+                administer(&Server::shared().url("postgres"), &format!("create database {name}"));
+                Kind::Postgres { name, elsewhere: None, connection: Mutex::new(None) }
             }
         })
+    }
+
+    /// A fresh one at another server than that of this process, `postgres://user@host:port`, with which it goes.
+    pub(crate) fn at(server: String, name: &str) -> Self {
+        administer(&format!("{server}/postgres"), &format!("create database {name}"));
+        Self(Kind::Postgres { name: name.to_owned(), elsewhere: Some(server), connection: Mutex::new(None) })
     }
 
     /// A fresh one of the engine that this run is for.
@@ -69,6 +80,7 @@ impl TestDatabase {
     pub fn url(&self) -> String {
         match &self.0 {
             Kind::Sqlite(file) => format!("sqlite://{}", file.display()),
+            Kind::Postgres { name, elsewhere: Some(server), .. } => format!("{server}/{name}"),
             Kind::Postgres { name, .. } => Server::shared().url(name),
         }
     }
@@ -210,12 +222,17 @@ impl TestDatabase {
     }
 
     fn postgres<T: Send>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> T + Send) -> T {
-        let Kind::Postgres { name, connection } = &self.0 else { unreachable!("asked of a server") };
+        let Kind::Postgres { elsewhere, connection, .. } = &self.0 else { unreachable!("asked of a server") };
+        let options = options(&self.url());
         block_on(async || {
-            let connected = connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut connected = connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // A cluster ends its connections when it likes.
+            if elsewhere.is_some() && async { connected.as_mut()?.ping().await.ok() }.await.is_none() {
+                connected = None;
+            }
             let mut db = match connected {
                 Some(db) => db,
-                None => Server::shared().options(name).connect().await.unwrap(),
+                None => connect(&options).await,
             };
             let result = work(&mut db).await;
             *connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(db);
@@ -226,18 +243,34 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        if let Kind::Postgres { name, .. } = &self.0
+        if let Kind::Postgres { name, elsewhere: None, .. } = &self.0
             && !std::thread::panicking()
         {
-            administer(&format!("drop database {name} with (force)"));
+            administer(&Server::shared().url("postgres"), &format!("drop database {name} with (force)"));
         }
     }
 }
 
-fn administer(sql: &str) {
-    let options = Server::shared().options("postgres");
+/// How to connect.
+pub(crate) fn options(url: &str) -> PgConnectOptions {
+    url.parse::<PgConnectOptions>().unwrap().disable_statement_logging()
+}
+
+/// Connects; a cluster may be without a leader for a moment.
+async fn connect(options: &PgConnectOptions) -> PgConnection {
+    for _ in 0..CONNECT_TRIES {
+        if let Ok(connection) = options.connect().await {
+            return connection;
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+    options.connect().await.unwrap()
+}
+
+fn administer(url: &str, sql: &str) {
+    let options = options(url);
     block_on(async || {
-        let mut db = options.connect().await.unwrap();
+        let mut db = connect(&options).await;
         db.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         db.close().await.unwrap();
     });

@@ -1,14 +1,18 @@
 //! For tests only: databases of either engine, looked into past the servers.
 //!
-//! **Owns** a throw-away PostgreSQL, one for each process of tests ([`Server`]); fresh databases ([`TestDatabase`]); and a
-//! proxy that cuts connections around a commit ([`Proxy`]). **May call** nothing of ours, so that every crate can use it.
+//! **Owns** a throw-away PostgreSQL, one for each process of tests ([`Server`]); fresh databases ([`TestDatabase`]); a
+//! proxy that cuts connections around a commit ([`Proxy`]); and a cluster that fails over ([`Cluster`]). **May call** nothing of ours, so that every crate can use it.
 
+mod cluster;
 mod database;
+mod host;
 mod proxy;
 mod server;
 mod watch;
 
+pub use cluster::{Cluster, Loss, NODES};
 pub use database::{Table, TestDatabase};
+pub use host::free_port;
 pub use proxy::{Cut, Proxy};
 pub use rusqlite::types::Value;
 pub use server::Server;

@@ -1,21 +1,17 @@
 //! A PostgreSQL that nobody else uses, from the binaries of this machine, gone when the process that asked for it is.
 
-use std::fs::Permissions;
-use std::io::ErrorKind;
-use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use crate::database::block_on;
+use crate::database::{block_on, options};
+use crate::host::{Owner, free_port, postgres_binaries};
 
-const USER: &str = "postern";
+pub(crate) const USER: &str = "postern";
 /// How long a server may take to start, in tries.
 const START_TRIES: u32 = 600;
 const START_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +49,7 @@ impl Server {
     /// One that also listens on 127.0.0.1, where it takes TLS alone, as `localhost` with the certificate [`Self::certificate`], and asks
     /// for a password: the user `postern` has [`Self::PASSWORD`].
     pub fn with_tls() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Self::start(port, |owner, directory| {
             let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
             owner.write(&directory.join("server.crt"), &made.cert.pem());
@@ -70,7 +66,7 @@ impl Server {
             ];
             settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
         });
-        let (options, password) = (server.options("postgres"), Self::PASSWORD);
+        let (options, password) = (options(&server.url("postgres")), Self::PASSWORD);
         block_on(async || {
             let mut db = options.connect().await.unwrap();
             db.execute(AssertSqlSafe(format!("alter user {USER} password '{password}'"))).await.unwrap();
@@ -108,14 +104,9 @@ impl Server {
         format!("postgres://{USER}@localhost:{}/{database}?host={}", self.port, self.directory.display())
     }
 
-    /// How to connect to one of its databases.
-    pub(crate) fn options(&self, database: &str) -> PgConnectOptions {
-        self.url(database).parse::<PgConnectOptions>().unwrap().disable_statement_logging()
-    }
-
     /// `prepare` may change what is there before the start; it returns further arguments.
     fn start(port: u16, prepare: impl FnOnce(&Owner, &Path) -> Vec<String>) -> Self {
-        let binaries = binaries();
+        let binaries = postgres_binaries();
         let directory = tempfile::Builder::new().prefix("postern-pg-").tempdir().unwrap().keep();
         let owner = Owner::of(&directory);
         let data = directory.join("data");
@@ -145,7 +136,7 @@ impl Server {
     }
 
     fn wait(&self) {
-        let options = self.options("postgres");
+        let options = options(&self.url("postgres"));
         for _ in 0..START_TRIES {
             let connected = block_on(async || match options.connect().await {
                 Ok(connection) => connection.close().await.is_ok(),
@@ -159,63 +150,4 @@ impl Server {
         let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         panic!("PostgreSQL does not start: {log}");
     }
-}
-
-/// Who runs the server: it refuses to be root.
-struct Owner(Option<(u32, u32)>);
-
-impl Owner {
-    /// Whoever runs the tests; in place of root an unprivileged user, who gets the directory.
-    fn of(directory: &Path) -> Self {
-        if std::fs::metadata(directory).unwrap().uid() != 0 {
-            return Self(None);
-        }
-        let (uid, gid) =
-            user("postgres").or_else(|| user("nobody")).expect("a user for PostgreSQL, postgres or nobody");
-        chown(directory, Some(uid), Some(gid)).unwrap();
-        Self(Some((uid, gid)))
-    }
-
-    fn write(&self, file: &Path, contents: &str) {
-        std::fs::write(file, contents).unwrap();
-        std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-        if let Some((uid, gid)) = self.0 {
-            chown(file, Some(uid), Some(gid)).unwrap();
-        }
-    }
-
-    fn run(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir("/").stdin(Stdio::null());
-        if let Some((uid, gid)) = self.0 {
-            command.uid(uid).gid(gid);
-        }
-        command
-    }
-}
-
-/// Number and group of a user of this machine.
-fn user(name: &str) -> Option<(u32, u32)> {
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
-    let mut fields = line.split(':').skip(2);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
-/// Where `postgres` and `initdb` are: the newest of Debian's places, or the path.
-fn binaries() -> PathBuf {
-    let version = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
-    let mut debian = match std::fs::read_dir("/usr/lib/postgresql") {
-        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => panic!("/usr/lib/postgresql: {error}"),
-    };
-    debian.sort_by_key(version);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = debian.iter().rev().map(|place| place.join("bin")).chain(std::env::split_paths(&path));
-    let is_whole = |place: &PathBuf| ["postgres", "initdb"].iter().all(|name| place.join(name).is_file());
-    places.into_iter().find(is_whole).expect(
-        "PostgreSQL is not on this machine: neither below /usr/lib/postgresql nor in PATH are `postgres` and `initdb`. \
-         On Debian: apt-get install postgresql",
-    )
 }

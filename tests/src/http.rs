@@ -6,6 +6,7 @@ use postern_protocol::problem::{self, Problem, ProblemKind};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 /// An answer, whole.
 #[derive(Clone, Debug)]
@@ -16,27 +17,33 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Vec<u8>,
+    /// How often the request was sent before without an answer that counts.
+    pub repeated: u32,
 }
+
+/// How long a request is repeated: a database that fails over takes its time.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Reply {
     /// Sends a request and reads the answer.
     pub async fn to(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, body: response.bytes().await?.to_vec() })
+        Ok(Self { status, headers, body: response.bytes().await?.to_vec(), repeated: 0 })
     }
 
-    /// Repeats a request, byte for byte, until a server answers it with anything but a failure of its own.
+    /// Repeats a request, byte for byte, until a server answers it with anything but a failure of its own, or that it took too long.
     pub async fn until_answered(request: reqwest::RequestBuilder) -> Self {
-        let mut last = None;
-        for _ in 0..600 {
-            match Self::to(request.try_clone().unwrap()).await {
-                Ok(reply) if reply.status < 500 => return reply,
-                other => last = Some(other),
+        let (began, mut repeated) = (Instant::now(), 0);
+        loop {
+            let reply = Self::to(request.try_clone().unwrap()).await;
+            match reply {
+                Ok(reply) if reply.status < 500 && reply.status != 408 => return Self { repeated, ..reply },
+                other => assert!(began.elapsed() < PATIENCE, "no answer for two minutes, at last {other:?}"),
             }
+            repeated += 1;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("no answer for half a minute, at last {last:?}");
     }
 
     /// The JSON body of a success.

@@ -3,21 +3,30 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use postern_credentials::reply_credential::Params;
 use postern_protocol::exchange::ExchangeResponse;
 use postern_protocol::ids::MessageId;
 use postern_protocol::release::{ACK_PATH, RELEASE_PATH};
 use postern_protocol::send::Accepted;
+use tokio::time::Instant;
 
 use crate::actor::Actor;
 use crate::world::Place;
+
+/// How long somebody waits for one answer: longer than a server does.
+const LONGEST: Duration = Duration::from_secs(45);
 
 /// What one pair of people did, as they saw it.
 #[derive(Debug, Default)]
 pub struct History {
     /// Messages that the relay took.
     pub acknowledged_sends: BTreeSet<MessageId>,
+    /// When each of them was.
+    pub acknowledged_at: Vec<Instant>,
+    /// How many of them had to be sent more than once, because an answer was lost or said to do so.
+    pub repeated_sends: usize,
     /// Messages that came.
     pub read: BTreeSet<MessageId>,
     /// Tokens that came back.
@@ -35,7 +44,9 @@ async fn correspond(mut alice: Actor, mut bob: Actor, stop: Arc<AtomicBool>) -> 
         let envelope = alice.envelope(&to, &format!("round {round}"));
         let reply = alice.send(&to, &spent.token, &envelope).await;
         let accepted: Accepted = reply.json();
-        history.acknowledged_sends.insert(accepted.message);
+        assert!(history.acknowledged_sends.insert(accepted.message), "two tokens were taken for one");
+        history.acknowledged_at.push(Instant::now());
+        history.repeated_sends += usize::from(reply.repeated > 0);
 
         let inbox = bob.inbox().await;
         let ids: Vec<MessageId> = inbox.messages.iter().map(|m| m.message).collect();
@@ -58,7 +69,7 @@ async fn correspond(mut alice: Actor, mut bob: Actor, stop: Arc<AtomicBool>) -> 
 async fn person(place: &Place, phone: &str) -> Actor {
     let mut actor = Actor::new(place, phone).await;
     actor.patient = true;
-    actor.http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+    actor.http = reqwest::Client::builder().pool_max_idle_per_host(0).timeout(LONGEST).build().unwrap();
     actor.register(place, 5).await;
     actor.open_mailbox().await;
     actor.login().await;

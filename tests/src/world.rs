@@ -1,14 +1,12 @@
 //! Issuer and relay as processes that can be killed at any moment and started again on the same files and ports.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use postern_protocol::time::Timestamp;
-use postern_test_database::{Engine, TestDatabase};
+use postern_test_database::{Engine, TestDatabase, free_port};
 use tempfile::TempDir;
 
 use crate::balancer::Balancer;
@@ -167,19 +165,38 @@ impl World {
     /// Fresh servers; the texts replace settings in their configuration files, one `key = value` a line.
     pub fn start_with(programs: Programs, issuer_settings: &str, relay_settings: &str) -> Self {
         let at = [free_address(), free_address()];
-        Self::start_at(Engine::of_this_run(), programs, [issuer_settings, relay_settings], &at, &at)
+        Self::start_at(of_engine(Engine::of_this_run()), programs, [issuer_settings, relay_settings], &at, &at)
     }
 
     /// Fresh servers that are known to everybody by the addresses of these balancers, issuer's and relay's.
     pub fn start_behind(engine: Engine, programs: Programs, settings: [&str; 2], balancers: &[Balancer; 2]) -> Self {
+        Self::start_balanced(of_engine(engine), programs, settings, balancers)
+    }
+
+    /// As [`Self::start_behind`], on these databases, issuer's and relay's.
+    pub fn start_on(
+        databases: [TestDatabase; 2],
+        programs: Programs,
+        settings: [&str; 2],
+        balancers: &[Balancer; 2],
+    ) -> Self {
+        Self::start_balanced(|_| databases, programs, settings, balancers)
+    }
+
+    fn start_balanced(
+        databases: impl FnOnce([PathBuf; 2]) -> [TestDatabase; 2],
+        programs: Programs,
+        settings: [&str; 2],
+        balancers: &[Balancer; 2],
+    ) -> Self {
         let at = [free_address(), free_address()];
         balancers.iter().zip(&at).for_each(|(balancer, at)| balancer.add(at.clone()));
         let known = balancers.each_ref().map(|balancer| balancer.address.clone());
-        Self::start_at(engine, programs, settings, &at, &known)
+        Self::start_at(databases, programs, settings, &at, &known)
     }
 
     fn start_at(
-        engine: Engine,
+        databases: impl FnOnce([PathBuf; 2]) -> [TestDatabase; 2],
         programs: Programs,
         [issuer_settings, relay_settings]: [&str; 2],
         [issuer_at, relay_at]: &[String; 2],
@@ -194,8 +211,7 @@ impl World {
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             json["public_key"].as_str().unwrap().to_owned()
         };
-        let issuer_db = TestDatabase::new(engine, issuer_dir.join("issuer.db"));
-        let relay_db = TestDatabase::new(engine, relay_dir.join("relay.db"));
+        let [issuer_db, relay_db] = databases([issuer_dir.join("issuer.db"), relay_dir.join("relay.db")]);
         let (issuer_db_url, relay_db_url) = (issuer_db.url(), relay_db.url());
         let mut issuer_args =
             vec!["--name", ISSUER, "--listen", issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
@@ -229,19 +245,14 @@ impl World {
     }
 }
 
-/// An address on loopback that nobody listens on, below the range that outgoing connections take theirs from: a server that is
-/// down for a moment must find its port free when it comes back.
+/// Fresh databases of an engine; where files lie, if they are files.
+fn of_engine(engine: Engine) -> impl FnOnce([PathBuf; 2]) -> [TestDatabase; 2] {
+    move |files| files.map(|file| TestDatabase::new(engine, file))
+}
+
+/// See [`free_port`].
 fn free_address() -> String {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    let start = std::process::id().wrapping_mul(61);
-    for _ in 0..1000 {
-        let port = 10_000 + start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        let address = format!("127.0.0.1:{port}");
-        if TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
-    panic!("no free port");
+    format!("127.0.0.1:{}", free_port())
 }
 
 fn run(command: &mut Command) -> String {
