@@ -2,9 +2,10 @@
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
 //! misbehave at any point ([`actor::Actor`], with [`replies`], [`prekeys`] and [`lookups`]), a look at all that is on disk
-//! ([`tables`]), the checker of docs/invariants.sql ([`invariants`]), and the linkability games ([`game`]). **May call** everything.
+//! ([`tables`]), people with the command who live the main flow ([`person`], [`app`]), the checker of docs/invariants.sql ([`invariants`]), and the linkability games ([`game`]). **May call** everything.
 
 pub mod actor;
+pub mod app;
 pub mod balancer;
 pub mod game;
 pub mod http;

@@ -1,13 +1,14 @@
 //! Three relays and two issuers on one PostgreSQL behind a plain balancer, one of them killed all the time: they know nothing that the
-//! others do not, so nobody notices.
+//! others do not, so nobody notices: neither those who speak the wire by hand nor those who use the command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_protocol::login::JwtAudience;
 use postern_protocol::send::{MESSAGES_PATH, Messages};
-use postern_test_database::Engine;
+use postern_test_database::{Engine, TestDatabase};
+use postern_tests::app::{Circle, Deeds};
 use postern_tests::balancer::Balancer;
 use postern_tests::replies::LONG_EPOCHS;
 use postern_tests::traffic::{pair, write_back};
@@ -17,6 +18,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 const KILLS: usize = 25;
+
+/// Of the command's main flow: circles of people, rounds that each lives at least, and how the relays fall.
+const CIRCLES: usize = 3;
+const ROUNDS: usize = 3;
+const KILL_EVERY: Duration = Duration::from_secs(2);
+const RELAY_KILLS: usize = 10;
 
 /// The world, and the processes beside its first two.
 fn start(issuer_settings: &str) -> (World, Vec<Server>, [Balancer; 2]) {
@@ -73,6 +80,61 @@ async fn three_relays_and_two_issuers_of_which_one_is_always_falling_lose_nothin
     let slots = world.relay_db.int("select count(*) from reply_nullifiers");
     assert_eq!(usize::try_from(slots).unwrap(), replies, "each slot that was used was answered, and no other");
     assert_eq!(world.relay_db.int("select count(*) from messages"), 0);
+    invariants::assert_hold(&world);
+    world.assert_healthy();
+    assert!(twins.iter_mut().all(|twin| twin.is_alive() && !twin.read_log().contains("panicked")));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "real processes fall by the real clock")]
+fn people_with_the_command_live_the_main_flow_though_a_relay_falls_every_two_seconds() {
+    let (mut world, mut twins, _balancers) = start("");
+    let (programs, place, dir) = (world.programs.clone(), world.place.clone(), world.dir.path().to_owned());
+    let enough = AtomicBool::new(false);
+    let (mut kills, began) = (0, Instant::now());
+    let deeds: Deeds = std::thread::scope(|scope| {
+        let circle = |n| Circle::new(&programs, &dir, &place, n);
+        let live = |n| {
+            scope.spawn({
+                let enough = &enough;
+                let circle = circle(n);
+                move || circle.live(enough, ROUNDS)
+            })
+        };
+        let circles: Vec<_> = (0..CIRCLES).map(live).collect();
+        // Until everybody has looked whether all is there.
+        while !circles.iter().all(|circle| circle.is_finished()) {
+            std::thread::sleep((KILL_EVERY * (kills as u32 + 1)).saturating_sub(began.elapsed()));
+            let relay = match kills % 3 {
+                0 => &mut world.relay,
+                n => &mut twins[n],
+            };
+            relay.kill();
+            relay.start();
+            kills += 1;
+            enough.store(kills >= RELAY_KILLS, Ordering::SeqCst);
+        }
+        circles.into_iter().map(|circle| circle.join().unwrap()).sum()
+    });
+    println!("{kills} kills in {:?}: {deeds:?}", began.elapsed());
+    assert!(kills >= RELAY_KILLS && deeds.rounds >= CIRCLES * ROUNDS, "too little happened to prove anything");
+
+    let count = |db: &TestDatabase, what: &str| usize::try_from(db.int(what)).unwrap();
+    let in_state = |state| count(&world.relay_db, &format!("select count(*) from ledger where state = '{state}'"));
+    assert_eq!((in_state("exchanged"), in_state("burnt")), (deeds.returned, deeds.burnt));
+    assert_eq!(
+        count(&world.relay_db, "select count(*) from ledger"),
+        deeds.returned + deeds.burnt,
+        "and no other token"
+    );
+    let signed = |whom| format!("select coalesce(sum(count), 0) from key_counters where relay {whom} ''");
+    assert_eq!(count(&world.issuer_db, &signed("=")), 5 * deeds.people);
+    assert_eq!(count(&world.issuer_db, &signed("<>")), deeds.returned);
+    assert_eq!(count(&world.relay_db, "select count(*) from messages"), 0);
+    let claims = count(&world.relay_db, "select count(*) from prekey_claims");
+    assert!(claims >= deeds.prekeys && deeds.prekeys > 0, "{claims} claims");
+    let left = count(&world.relay_db, "select count(*) from prekeys");
+    assert_eq!(left + claims, 100 * deeds.people, "no prekey is lost or there twice");
     invariants::assert_hold(&world);
     world.assert_healthy();
     assert!(twins.iter_mut().all(|twin| twin.is_alive() && !twin.read_log().contains("panicked")));
