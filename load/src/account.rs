@@ -193,6 +193,15 @@ impl Session {
         Ok(value)
     }
 
+    /// Asks for another JWT, however long the last one is still good.
+    ///
+    /// # Errors
+    /// What the issuer answered instead.
+    pub async fn renew(&mut self, wire: &Wire) -> Called<u16> {
+        self.jwt = Some(self.ask_jwt(wire).await?);
+        Ok(200)
+    }
+
     async fn ask_jwt(&mut self, wire: &Wire) -> Called<JwtResponse> {
         let body = serde_json::to_vec(&JwtRequest { audience: JwtAudience::Relay });
         let body = body.map_err(|_| nonsense("a request does not serialise"))?;

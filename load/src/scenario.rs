@@ -2,7 +2,10 @@
 //!
 //! How to add one: a file here with what it needs and one round of it, a variant of [`Kind`] and [`Scenario`], an arm in each `match`.
 
+mod cards;
+mod chat;
 mod cold_sends;
+mod jwts;
 mod prepare;
 mod register;
 mod replies;
@@ -14,7 +17,10 @@ use bytes::Bytes;
 use postern_protocol::time::Clock;
 use rand_core::Rng;
 
+use self::cards::Cards;
+use self::chat::Chat;
 use self::cold_sends::ColdSends;
+use self::jwts::Jwts;
 use self::register::Register;
 use self::replies::Replies;
 use self::round_trip::RoundTrip;
@@ -34,6 +40,12 @@ pub enum Kind {
     RoundTrip,
     /// Messages by reply credential.
     Replies,
+    /// Messages by reply credential that are fetched and acknowledged.
+    Chat,
+    /// Cards that strangers ask for.
+    Cards,
+    /// JWTs that sessions ask for.
+    Jwts,
 }
 
 impl Kind {
@@ -44,6 +56,9 @@ impl Kind {
             Self::ColdSends => "cold-sends",
             Self::RoundTrip => "round-trip",
             Self::Replies => "replies",
+            Self::Chat => "chat",
+            Self::Cards => "cards",
+            Self::Jwts => "jwts",
         }
     }
 }
@@ -105,6 +120,12 @@ pub enum Scenario {
     RoundTrip(RoundTrip),
     /// See [`Kind::Replies`].
     Replies(Replies),
+    /// See [`Kind::Chat`].
+    Chat(Chat),
+    /// See [`Kind::Cards`].
+    Cards(Cards),
+    /// See [`Kind::Jwts`].
+    Jwts(Jwts),
 }
 
 impl Scenario {
@@ -118,6 +139,9 @@ impl Scenario {
             Kind::ColdSends => Self::ColdSends(ColdSends::prepare(&setup).await?),
             Kind::RoundTrip => Self::RoundTrip(RoundTrip::prepare(setup).await?),
             Kind::Replies => Self::Replies(Replies::prepare(setup).await?),
+            Kind::Chat => Self::Chat(Chat::prepare(setup).await?),
+            Kind::Cards => Self::Cards(Cards::prepare(&setup).await?),
+            Kind::Jwts => Self::Jwts(Jwts::prepare(&setup).await?),
         })
     }
 
@@ -126,7 +150,7 @@ impl Scenario {
         match self {
             Self::Register(register) => Some(register.most()),
             Self::ColdSends(sends) => Some(sends.most()),
-            Self::RoundTrip(_) => None,
+            Self::RoundTrip(_) | Self::Chat(_) | Self::Cards(_) | Self::Jwts(_) => None,
             Self::Replies(replies) => Some(replies.most()),
         }
     }
@@ -134,9 +158,11 @@ impl Scenario {
     /// How many can be at it at a time; `None` any number.
     pub fn most_at_once(&self) -> Option<usize> {
         match self {
-            Self::Register(_) | Self::ColdSends(_) => None,
+            Self::Register(_) | Self::ColdSends(_) | Self::Cards(_) => None,
             Self::RoundTrip(trips) => Some(trips.most_at_once()),
             Self::Replies(replies) => Some(replies.most_at_once()),
+            Self::Chat(chat) => Some(chat.most_at_once()),
+            Self::Jwts(jwts) => Some(jwts.most_at_once()),
         }
     }
 
@@ -147,6 +173,9 @@ impl Scenario {
             Self::ColdSends(sends) => sends.once(wire, number).await,
             Self::RoundTrip(trips) => trips.once(wire).await,
             Self::Replies(replies) => replies.once(wire).await,
+            Self::Chat(chat) => chat.once(wire).await,
+            Self::Cards(cards) => cards.once(wire, number).await,
+            Self::Jwts(jwts) => jwts.once(wire).await,
         };
         match done {
             Ok(status) => Outcome::Done(status),

@@ -77,6 +77,32 @@ fn an_open_loop_of_cold_sends_ends_with_the_tokens_and_each_is_in_the_ledger() {
 }
 
 #[test]
+fn a_chat_uses_a_slot_a_message_and_leaves_nothing_behind() {
+    let world = Spawned::new();
+    let report = world.run(&["chat", "--mailboxes", "4", "--in-flight", "8", "--count", "100"]);
+    assert_eq!((report.work.done, report.unexpected), (100, 0));
+    for request in ["reply", "fetch", "acknowledge"] {
+        assert_eq!(report.requests[request].done, 100, "{request}");
+    }
+    assert_eq!(world.relay.int("select count(*) from reply_nullifiers"), 100);
+    assert_eq!(world.relay.int("select count(*) from messages"), 0);
+}
+
+#[test]
+fn cards_and_jwts_are_asked_for_as_often_as_it_says() {
+    let world = Spawned::new();
+    let report = world.run(&["cards", "--mailboxes", "3", "--in-flight", "4", "--count", "60"]);
+    assert_eq!((report.requests["card"].done, report.unexpected), (60, 0));
+    assert_eq!(world.relay.int("select count(*) from cards"), 3);
+
+    let world = Spawned::new();
+    let report = world.run(&["jwts", "--accounts", "5", "--in-flight", "8", "--count", "60"]);
+    assert_eq!((report.requests["jwt"].done, report.unexpected), (60, 0));
+    // Each has asked once before.
+    assert_eq!(world.issuer.int("select sum(seq) from sessions"), 65);
+}
+
+#[test]
 fn it_aims_at_this_machine_alone() {
     for (issuer, relay) in
         [("http://192.0.2.1:80", "http://127.0.0.1:9"), ("http://127.0.0.1:9", "http://relay.example")]

@@ -64,23 +64,12 @@ impl RoundTrip {
         let token = lane.tokens.pop().ok_or_else(|| nonsense("no token is left"))?;
         let (_, accepted) = send(wire, &lane.path, &token.token, self.envelope.clone()).await?;
         let owner = lane.session.authorization(wire, self.setup.clock.now()).await?;
-        self.fetch(wire, &owner, accepted.message).await?;
+        fetch(wire, &owner, accepted.message, &self.envelope).await?;
         decide(wire, "release", RELEASE_PATH, &owner, accepted.message).await?;
         decide(wire, "acknowledge", ACK_PATH, &owner, accepted.message).await?;
         let (status, fresh) = self.exchange(wire, token).await?;
         lane.tokens.push(fresh);
         Ok(status)
-    }
-
-    async fn fetch(&self, wire: &Wire, owner: &str, message: MessageId) -> Called<()> {
-        let reply = wire.relay("fetch", authorized(get(MESSAGES_PATH)?, owner)?).await?;
-        let inbox: Messages = json(&reply)?;
-        let found = inbox.messages.iter().find(|queued| queued.message == message);
-        match found {
-            Some(queued) if queued.envelope.0 == self.envelope => Ok(()),
-            Some(_) => Err(nonsense("a message came changed")),
-            None => Err(nonsense("a message was acknowledged and did not come")),
-        }
     }
 
     async fn exchange(&self, wire: &Wire, old: Minted) -> Called<(u16, Minted)> {
@@ -98,7 +87,20 @@ impl RoundTrip {
     }
 }
 
-async fn decide(wire: &Wire, name: &'static str, path: &str, owner: &str, message: MessageId) -> Called<()> {
+/// Everything that waits, among it this message as it was sent.
+pub(super) async fn fetch(wire: &Wire, owner: &str, message: MessageId, envelope: &Bytes) -> Called<()> {
+    let reply = wire.relay("fetch", authorized(get(MESSAGES_PATH)?, owner)?).await?;
+    let inbox: Messages = json(&reply)?;
+    let found = inbox.messages.iter().find(|queued| queued.message == message);
+    match found {
+        Some(queued) if queued.envelope.0 == *envelope => Ok(()),
+        Some(_) => Err(nonsense("a message came changed")),
+        None => Err(nonsense("a message was acknowledged and did not come")),
+    }
+}
+
+/// Says something about a message that has come.
+pub(super) async fn decide(wire: &Wire, name: &'static str, path: &str, owner: &str, message: MessageId) -> Called<()> {
     let list = MessageList { messages: vec![message] };
     let request = authorized(json_request(Method::POST, path, &list)?, owner)?;
     let verdict: Verdict = json(&wire.relay(name, request).await?)?;
