@@ -10,9 +10,10 @@ use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use postern_protocol::time::{Clock, Timestamp};
 use postern_protocol::{directory, internal, log, login, lookup, register, tokens};
-use postern_store::{Db, StoreError};
+use postern_store::{Db, Holder, StoreError};
+use rand_core::Rng;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::Config;
@@ -55,6 +56,8 @@ pub struct Issuer {
     pub(crate) secrets: Secrets,
     pub(crate) db: Db,
     pub(crate) random: Randomness,
+    /// This process, as leases name it.
+    pub(crate) holder: Holder,
     pub(crate) gateway: Box<dyn TextGateway>,
     pub(crate) signing_keys: KeyCache,
     pub(crate) lanes: Lanes,
@@ -94,8 +97,23 @@ impl Issuer {
         let context = [0; 32];
         let decoy = Decoy { context, sealed: secrets.verifiers.seal(&mut random.generator(), &context, &[0; 32]) };
         let permits = Semaphore::new(config.limits.concurrent_requests);
+        let mut holder = Holder::default();
+        random.generator().fill_bytes(&mut holder);
         let (signing_keys, lanes, log) = (KeyCache::default(), Lanes::default(), Tree::default());
-        Ok(Arc::new(Self { config, secrets, db, random, gateway, signing_keys, lanes, permits, decoy, log, clock }))
+        Ok(Arc::new(Self {
+            config,
+            secrets,
+            db,
+            random,
+            holder,
+            gateway,
+            signing_keys,
+            lanes,
+            permits,
+            decoy,
+            log,
+            clock,
+        }))
     }
 
     /// The present.
@@ -186,28 +204,36 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let (stopping, mut stopped) = watch::channel(false);
+    let stopping = Arc::new(stopping);
+    let told = Arc::clone(&stopping);
     let stop = async move {
         stop.await;
-        stopping.send_replace(true);
+        told.send_replace(true);
     };
-    let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer)));
-    let builder = tokio::spawn(service::directory::run(Arc::clone(&issuer)));
+    let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer), stopped.clone()));
+    let builder = tokio::spawn(service::directory::run(Arc::clone(&issuer), stopped.clone()));
     let listener = listener.tap_io(|io| {
         // An answer is one small write; waiting for a second one would only add latency.
         let _ = io.set_nodelay(true);
     });
     let serving = axum::serve(listener, router(Arc::clone(&issuer))).with_graceful_shutdown(stop);
     let too_long = async {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+        until_told(&mut stopped).await;
         tokio::time::sleep(STOP_GRACE).await;
     };
     let result = tokio::select! {
         result = serving => result,
         () = too_long => Ok(()),
     };
-    cleaner.abort();
-    builder.abort();
+    stopping.send_replace(true);
+    let _ = tokio::join!(cleaner, builder);
     issuer.close().await;
     result
+}
+
+/// Waits until the process is told to stop.
+pub(crate) async fn until_told(stopped: &mut watch::Receiver<bool>) {
+    // An error is that nobody is left who could tell.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

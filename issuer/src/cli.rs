@@ -166,7 +166,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::RotateKeys { of, overlap } => rotate(&of, overlap).await,
         Command::RetireKeys(of) => {
             let issuer = open(&of).await?;
-            keys::retire(&issuer).await?;
+            keys::retire(&issuer, None).await?;
             issuer.close().await;
             Ok(())
         }

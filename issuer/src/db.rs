@@ -34,6 +34,12 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/issuer/sqlite/0003_window_length.sql"),
         postgres: include_str!("../../migrations/issuer/postgres/0003_window_length.sql"),
     },
+    Migration {
+        version: 4,
+        name: "issuer: leases",
+        sqlite: include_str!("../../migrations/issuer/sqlite/0004_leases.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0004_leases.sql"),
+    },
 ];
 
 /// A time as it is stored.

@@ -246,10 +246,11 @@ async fn a_build_that_died_between_files_and_manifest_is_never_seen_and_the_next
     let now = i64::try_from(world.now().0).unwrap();
     let dead = good + 1;
     world.database.script(&format!(
-        "insert into directory_builds (build, state, holder, lease_until, oprf_epoch, created)
-         values ({dead}, 'building', x'{holder}', {}, 1, {now});
+        "insert into leases (name, holder, until) values ('directory', x'{holder}', {until});
+         insert into directory_builds (build, state, holder, oprf_epoch, created)
+         values ({dead}, 'building', x'{holder}', 1, {now});
          insert into directory_files (build, kind, bucket, digest, bytes) values ({dead}, 'fingerprints', 0, x'00', x'00')",
-        now + 600_000,
+        until = now / 1000 + 600,
         holder = "00".repeat(16),
     ));
 

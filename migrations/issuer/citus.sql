@@ -18,3 +18,4 @@ select create_reference_table('oprf_epochs');
 select create_reference_table('directory_builds');
 select create_reference_table('directory_files');
 select create_reference_table('key_log');
+select create_reference_table('leases');

@@ -17,3 +17,4 @@ select create_distributed_table('prekey_claims', 'mailbox', colocate_with => 'ma
 select create_reference_table('token_keys');
 select create_reference_table('retired_keys');
 select create_reference_table('reply_fence');
+select create_reference_table('leases');

@@ -22,8 +22,8 @@ use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
 use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH};
 use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenChallenge;
-use postern_store::{Db, StoreError};
-use rand_core::CryptoRng;
+use postern_store::{Db, Holder, StoreError};
+use rand_core::{CryptoRng, Rng};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{sleep, timeout};
@@ -83,6 +83,8 @@ pub struct State {
     pub(crate) db: Db,
     pub(crate) clock: SharedClock,
     pub(crate) rng: RngFactory,
+    /// This process, as leases name it.
+    pub(crate) holder: Holder,
     /// Seals group secrets and revealed seeds at rest.
     pub(crate) seal: SealKey,
     pub(crate) keys: KeyRing,
@@ -137,6 +139,8 @@ impl App {
         let issuer = IssuerCalls::new(&config, identity(root), Arc::clone(&clock), Arc::clone(&rng))?;
         let challenge = TokenChallenge::for_relay(&config.issuer.name, &config.name);
         let (stop, stopping) = watch::channel(false);
+        let mut holder = Holder::default();
+        rng().fill_bytes(&mut holder);
         let limits = &config.limits;
         Ok(Self(Arc::new(State {
             challenge_digest: challenge_digest(&challenge)?,
@@ -152,6 +156,7 @@ impl App {
             db,
             clock,
             rng,
+            holder,
             keys,
             issuer,
             challenge,
@@ -191,7 +196,7 @@ impl App {
             .with_state(self.clone())
     }
 
-    /// One round of housekeeping: what is too old is forgotten. [`Self::serve`] does it regularly.
+    /// One round of housekeeping: what is too old is forgotten, unless another process sees to that. [`Self::serve`] does it regularly.
     ///
     /// # Errors
     /// [`StoreError`]; the next round goes on.
@@ -265,6 +270,7 @@ impl App {
             () = crate::service::watch::run(&self) => {}
             () = self.stopped() => {}
         }
+        retention::leave(&self).await;
     }
 
     /// A place among the requests handled at a time; none if they stay taken for `patience`.

@@ -35,6 +35,12 @@ pub static MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/relay/sqlite/0003_prekeys.sql"),
         postgres: include_str!("../../migrations/relay/postgres/0003_prekeys.sql"),
     },
+    Migration {
+        version: 4,
+        name: "leases",
+        sqlite: include_str!("../../migrations/relay/sqlite/0004_leases.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0004_leases.sql"),
+    },
 ];
 
 /// The engine's integers are signed; every count and time of ours fits.

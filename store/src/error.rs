@@ -41,6 +41,9 @@ pub enum StoreError {
     /// A statement failed and the transaction went on as if it had not; nothing was committed.
     #[error("a statement failed, and its transaction was given up")]
     GivenUp,
+    /// Another process holds the lease of what this one was doing: it was silent for too long, and stops.
+    #[error("another process has taken this over")]
+    Taken,
     /// A statement for many rows has no group of arguments.
     #[error("a statement for many rows has no place for one")]
     Statement,

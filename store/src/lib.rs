@@ -1,8 +1,9 @@
-//! The storage engine: transactions, migrations and the system clock; knows no table.
+//! The storage engine: transactions, migrations, leases and the system clock; knows no table but its own and `leases`.
 //!
 //! **Owns** connections, transactions with retry, the schema version, and the one call to the operating system's clock.
 //! **May call** `postern-protocol` (for [`Clock`](postern_protocol::time::Clock)). The tables belong to the servers: each
-//! hands its embedded [`Migration`]s to [`Db::open`] and keeps its SQL in its own `db` directory.
+//! hands its embedded [`Migration`]s to [`Db::open`] and keeps its SQL in its own `db` directory. The one statement that both would write
+//! alike, [`Lease`]'s, is here.
 //!
 //! Two engines, a closed enum: a SQLite file, or PostgreSQL (`postgres://…`; see [`Db::open`]). They meet in `connection.rs`
 //! and nowhere else; `docs/adr/0014` says how transactions are kept apart and when they are run again.
@@ -22,6 +23,7 @@ mod db;
 mod error;
 mod group;
 mod kept;
+mod lease;
 mod many;
 mod migrate;
 mod place;
@@ -35,6 +37,7 @@ pub use clock::SystemClock;
 pub use db::Db;
 pub use error::{EngineError, StoreError};
 pub use group::{Dropped, Group, Work};
+pub use lease::{Holder, Lease};
 pub use many::{Column, Many};
 pub use migrate::Migration;
 pub use place::redacted;

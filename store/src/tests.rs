@@ -7,9 +7,6 @@ use postern_test_database::{Engine, TestDatabase};
 
 use super::*;
 
-mod postgres;
-mod sqlite;
-
 pub(super) static SCHEMA: &[Migration] = &[Migration {
     version: 1,
     name: "initial",
@@ -50,6 +47,10 @@ macro_rules! on_each_engine {
         }
     };
 }
+
+mod lease;
+mod postgres;
+mod sqlite;
 
 on_each_engine! {
     values_come_back_as_they_went_in_and_types_are_checked,

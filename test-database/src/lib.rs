@@ -1,11 +1,13 @@
 //! For tests only: databases of either engine, looked into past the servers.
 //!
 //! **Owns** a throw-away PostgreSQL, one for each process of tests ([`Server`]); fresh databases ([`TestDatabase`]); a
-//! proxy that cuts connections around a commit ([`Proxy`]); and a cluster that fails over ([`Cluster`]). **May call** nothing of ours, so that every crate can use it.
+//! proxy that cuts connections around a commit ([`Proxy`]); a cluster that fails over ([`Cluster`]); and a place where a process sleeps
+//! too long ([`Pause`]). **May call** nothing of ours, so that every crate can use it.
 
 mod cluster;
 mod database;
 mod host;
+mod pause;
 mod proxy;
 mod server;
 mod watch;
@@ -13,6 +15,7 @@ mod watch;
 pub use cluster::{Cluster, Loss, NODES};
 pub use database::{Table, TestDatabase};
 pub use host::free_port;
+pub use pause::{Pause, Sleeper};
 pub use proxy::{Cut, Proxy};
 pub use rusqlite::types::Value;
 pub use server::Server;

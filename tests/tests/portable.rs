@@ -140,6 +140,8 @@ fn all_statements() -> Vec<(String, String)> {
             all.extend(statements(&file));
         }
     }
+    // What both servers say alike.
+    all.extend(statements(&root().join("store/src/lease.rs")));
     all
 }
 
@@ -258,6 +260,7 @@ const WHOLE: &[&str] = &[
     "directory_builds",
     "directory_files",
     "key_log",
+    "leases",
 ];
 
 /// Statements on sharded tables that name no shard: what walks a table by age or key, beside the requests.

@@ -2,20 +2,19 @@
 
 use postern_protocol::ids::{MailboxId, PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Timestamp;
-use postern_store::{Row, StoreError, Tx};
+use postern_store::{Holder, Row, StoreError, Tx};
 
 use super::{count, time, timestamp};
 
 const LISTED: &str = "select account, phone, identity_key, mailbox, relay from accounts
     where account > $1 and state = 'active' and listed = 1 and certificate_expires > $2 order by account limit $3";
 
-const BUILDING: &str = "select lease_until, build, holder from directory_builds where state = 'building'";
+const BUILDING: &str = "select build, holder from directory_builds where state = 'building'";
 const ABANDON: &str = "update directory_builds set state = 'abandoned' where state = 'building'";
 const LAST_BUILD: &str = "select max(build) from directory_builds";
-const BEGIN: &str = "insert into directory_builds (build, state, holder, lease_until, oprf_epoch, created, manifest)
-    values ($1, 'building', $2, $3, $4, $5, null)";
-const RENEW: &str =
-    "update directory_builds set lease_until = $3 where build = $1 and holder = $2 and state = 'building'";
+const BEGIN: &str = "insert into directory_builds (build, state, holder, oprf_epoch, created, manifest)
+    values ($1, 'building', $2, $3, $4, null)";
+const IS_OURS: &str = "select 1 from directory_builds where build = $1 and holder = $2 and state = 'building'";
 const PUBLISH: &str = "update directory_builds set state = 'published', manifest = $3
     where build = $1 and holder = $2 and (state = 'building' or (state = 'published' and manifest = $3))";
 const LATEST: &str = "select build, oprf_epoch, created, manifest from directory_builds
@@ -92,7 +91,7 @@ pub(crate) struct FileRow {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub build: u32,
-    pub holder: [u8; 16],
+    pub holder: Holder,
 }
 
 /// The next listed accounts after this one, at most `limit`.
@@ -116,35 +115,30 @@ fn read_listed(row: &Row) -> Result<ListedRow, StoreError> {
     })
 }
 
-/// Begins the next build; `None` while somebody else builds.
+/// Begins the next build. One that somebody else has begun and not finished is given up with it.
 pub(crate) async fn begin(
     tx: &mut Tx<'_>,
-    holder: [u8; 16],
+    holder: Holder,
     oprf_epoch: u32,
     now: Timestamp,
-    lease_until: Timestamp,
-) -> Result<Option<Claim>, StoreError> {
+) -> Result<Claim, StoreError> {
     if let Some(row) = tx.fetch_optional(BUILDING, &[]).await? {
-        if row.array(2)? == holder {
+        if row.array(1)? == holder {
             // Begun before, and nobody heard of the commit.
-            return Ok(Some(Claim { build: number(row.int(1)?, 1)?, holder }));
-        }
-        if timestamp(row.int(0)?) > now {
-            return Ok(None);
+            return Ok(Claim { build: number(row.int(0)?, 0)?, holder });
         }
         tx.execute(ABANDON, &[]).await?;
     }
     let last = tx.fetch_optional(LAST_BUILD, &[]).await?.map_or(Ok(None), |row| row.opt_int(0))?.unwrap_or(0);
     let build = number(last.saturating_add(1), 0)?;
-    let args = [count(build.into()), holder.into(), time(lease_until), count(oprf_epoch.into()), time(now)];
-    tx.execute(BEGIN, &args).await?;
-    Ok(Some(Claim { build, holder }))
+    tx.execute(BEGIN, &[count(build.into()), holder.into(), count(oprf_epoch.into()), time(now)]).await?;
+    Ok(Claim { build, holder })
 }
 
-/// Goes on building; false if it was given up meanwhile.
-pub(crate) async fn renew(tx: &mut Tx<'_>, claim: &Claim, lease_until: Timestamp) -> Result<bool, StoreError> {
-    let args = [count(claim.build.into()), claim.holder.into(), time(lease_until)];
-    Ok(tx.execute(RENEW, &args).await? == 1)
+/// Whether it was not given up meanwhile.
+pub(crate) async fn is_ours(tx: &mut Tx<'_>, claim: &Claim) -> Result<bool, StoreError> {
+    let args = [count(claim.build.into()), claim.holder.into()];
+    Ok(tx.fetch_optional(IS_OURS, &args).await?.is_some())
 }
 
 /// From now on it is served, however often this is done; false if it was given up meanwhile.

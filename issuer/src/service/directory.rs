@@ -1,9 +1,9 @@
 //! The directory (design §5, M34, M38): built in the background, served as files that never change.
 //!
-//! A build is claimed under a number that nobody else gets, its files are written under that number, and only when all of them
-//! are there does its manifest appear. Whoever dies in between leaves a claim that runs out, and the next build has the next
-//! number. All listed accounts are evaluated anew for each build: at 32 µs each, keeping the outputs is not worth another
-//! table that says who is who.
+//! A build has a number that nobody else gets, its files are written under that number, and only when all of them are there does its
+//! manifest appear. Who builds holds the lease (ADR 17); whoever begins another build gives up the one that was under way, which from
+//! then on neither writes nor appears. All listed accounts are evaluated anew for each build: at 32 µs each, keeping the outputs is not
+//! worth another table that says who is who.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,15 +15,19 @@ use postern_protocol::directory::Record;
 use postern_protocol::log::LogLeaf;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::time::Timestamp;
+use postern_store::{Holder, Lease};
 use rand_core::Rng;
+use tokio::sync::watch;
 
 use super::{blocking, log, lookup};
-use crate::app::Issuer;
+use crate::app::{Issuer, until_told};
 use crate::db;
 use crate::db::directory::{BuildRow, Claim, FileKind, FileRow, ListedRow};
 use crate::error::Refusal;
 use crate::secrets::digest;
 
+/// The lease of building.
+const LEASE: &str = "directory";
 /// How long a builder may be silent before another one begins, seconds.
 const LEASE_SECONDS: u64 = 600;
 /// Accounts evaluated at a time.
@@ -83,16 +87,30 @@ async fn latest(issuer: &Issuer) -> Result<Option<BuildRow>, Refusal> {
     issuer.db.read("latest build", |tx| Box::pin(async move { Ok(db::directory::latest(tx).await?) })).await
 }
 
-/// Builds when it is time, until the task is dropped.
-pub async fn run(issuer: Arc<Issuer>) {
+/// Builds when it is time, until the process is told to stop; then another one may build at once.
+pub async fn run(issuer: Arc<Issuer>, mut stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(issuer.config.limits.housekeeping_seconds));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        if let Err(error) = build_if_due(&issuer).await {
-            tracing::warn!(%error, "the directory will be built again");
+        let holder = new_holder(&issuer);
+        let round = async {
+            ticks.tick().await;
+            if let Err(error) = build_if_due_as(&issuer, holder).await {
+                tracing::warn!(%error, "the directory will be built again");
+            }
+        };
+        tokio::select! {
+            () = round => {}
+            () = until_told(&mut stopped) => return Lease::give_back(&issuer.db, LEASE, holder).await,
         }
     }
+}
+
+/// One for each build: a name that was used before would go on with what it left.
+fn new_holder(issuer: &Issuer) -> Holder {
+    let mut holder = Holder::default();
+    issuer.random.generator().fill_bytes(&mut holder);
+    holder
 }
 
 /// Builds if the last build is old enough.
@@ -100,13 +118,30 @@ pub async fn run(issuer: Arc<Issuer>) {
 /// # Errors
 /// If the database fails.
 pub async fn build_if_due(issuer: &Arc<Issuer>) -> Result<(), Refusal> {
-    let due = latest(issuer)
-        .await?
-        .is_none_or(|latest| issuer.now() >= latest.created.plus_seconds(issuer.config.lookup.build_seconds));
-    if due && let Some(build) = build(issuer).await? {
+    build_if_due_as(issuer, new_holder(issuer)).await
+}
+
+async fn build_if_due_as(issuer: &Arc<Issuer>, holder: Holder) -> Result<(), Refusal> {
+    if is_due(issuer).await?
+        && let Some(build) = build_as(issuer, holder, Why::Due).await?
+    {
         tracing::info!(build, "the directory was built");
     }
     Ok(())
+}
+
+async fn is_due(issuer: &Issuer) -> Result<bool, Refusal> {
+    let old = |latest: BuildRow| issuer.now() >= latest.created.plus_seconds(issuer.config.lookup.build_seconds);
+    Ok(latest(issuer).await?.is_none_or(old))
+}
+
+/// Why a build is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is time.
+    Due,
+    /// Somebody said so.
+    Asked,
 }
 
 /// Builds the directory of all accounts that are listed now, and drops builds that are too old; returns its number, or `None`
@@ -115,35 +150,48 @@ pub async fn build_if_due(issuer: &Arc<Issuer>) -> Result<(), Refusal> {
 /// # Errors
 /// If the database fails, or the build took so long that it was given up.
 pub async fn build(issuer: &Arc<Issuer>) -> Result<Option<u32>, Refusal> {
-    let mut holder = [0; 16];
-    issuer.random.generator().fill_bytes(&mut holder);
+    build_as(issuer, new_holder(issuer), Why::Asked).await
+}
+
+async fn build_as(issuer: &Arc<Issuer>, holder: Holder, why: Why) -> Result<Option<u32>, Refusal> {
+    let lease = Lease::take(&issuer.db, LEASE, holder, LEASE_SECONDS, issuer.now()).await?;
+    let Some(mut lease) = lease else { return Ok(None) };
+    // Whoever had the lease until now may have built.
+    let built = match why == Why::Asked || is_due(issuer).await? {
+        true => build_under(issuer, holder, &mut lease).await.map(Some),
+        false => Ok(None),
+    };
+    Lease::give_back(&issuer.db, LEASE, holder).await;
+    built
+}
+
+async fn build_under(issuer: &Arc<Issuer>, holder: Holder, lease: &mut Lease) -> Result<u32, Refusal> {
     let now = issuer.now();
-    let begun = issuer
+    let (claim, oprf_epoch, previous) = issuer
         .db
         .run("begin a build", |tx| {
             Box::pin(async move {
                 let epoch = lookup::next_epoch(tx).await?;
-                let claim = db::directory::begin(tx, holder, epoch, now, now.plus_seconds(LEASE_SECONDS)).await?;
+                let claim = db::directory::begin(tx, holder, epoch, now).await?;
                 Ok::<_, Refusal>((claim, epoch, db::directory::latest(tx).await?))
             })
         })
         .await?;
-    let (Some(claim), oprf_epoch, previous) = begun else { return Ok(None) };
     let key = Arc::new(lookup::oprf_secret(issuer, oprf_epoch)?);
-    let accounts = evaluate_all(issuer, &claim, &key, now).await?;
+    let accounts = evaluate_all(issuer, lease, &key, now).await?;
     let build = make(issuer, &claim, oprf_epoch, &key, previous, accounts, now).await?;
-    write_files(issuer, &claim, &build).await?;
+    write_files(issuer, lease, &claim, &build).await?;
     publish(issuer, &claim, &build).await?;
-    if let Err(error) = drop_old(issuer).await {
+    if let Err(error) = drop_old(issuer, lease).await {
         tracing::warn!(%error, "old builds of the directory are dropped after the next one");
     }
-    Ok(Some(claim.build))
+    Ok(claim.build)
 }
 
 /// The outputs of all listed accounts.
 async fn evaluate_all(
     issuer: &Arc<Issuer>,
-    claim: &Claim,
+    lease: &mut Lease,
     key: &Arc<SecretKey>,
     now: Timestamp,
 ) -> Result<Vec<Account>, Refusal> {
@@ -161,7 +209,7 @@ async fn evaluate_all(
         last = Some(end.account);
         let (issuer_of_page, key) = (Arc::clone(issuer), Arc::clone(key));
         accounts.extend(blocking(move || evaluate_page(&issuer_of_page, &key, page)).await?);
-        renew(issuer, claim).await?;
+        lease.keep(issuer.now()).await?;
     }
 }
 
@@ -226,12 +274,13 @@ fn new_file(kind: FileKind, bucket: u32, bytes: Vec<u8>) -> NewFile {
     (kind, bucket, FileRow { digest: digest(&bytes), bytes })
 }
 
-async fn write_files(issuer: &Issuer, claim: &Claim, made: &Arc<Made>) -> Result<(), Refusal> {
+async fn write_files(issuer: &Issuer, lease: &mut Lease, claim: &Claim, made: &Arc<Made>) -> Result<(), Refusal> {
     let whole = Arc::clone(made);
     write_some(issuer, claim, &blocking(move || Ok(files_of_the_whole(&whole.build))).await?).await?;
     let buckets = made.build.manifest.buckets();
     let mut from = 0;
     while from < buckets {
+        lease.keep(issuer.now()).await?;
         let to = from.saturating_add(BUCKETS_AT_ONCE).min(buckets);
         let made = Arc::clone(made);
         write_some(issuer, claim, &blocking(move || files_of_buckets(&made.build, from..to)).await?).await?;
@@ -260,12 +309,11 @@ fn files_of_buckets(build: &Build, buckets: Range<u32>) -> Result<Vec<NewFile>, 
 }
 
 async fn write_some(issuer: &Issuer, claim: &Claim, files: &[NewFile]) -> Result<(), Refusal> {
-    let lease_until = issuer.now().plus_seconds(LEASE_SECONDS);
     issuer
         .db
         .run("write files of a build", |tx| {
             Box::pin(async move {
-                if !db::directory::renew(tx, claim, lease_until).await? {
+                if !db::directory::is_ours(tx, claim).await? {
                     return Err(given_up());
                 }
                 for file in files {
@@ -275,10 +323,6 @@ async fn write_some(issuer: &Issuer, claim: &Claim, files: &[NewFile]) -> Result
             })
         })
         .await
-}
-
-async fn renew(issuer: &Issuer, claim: &Claim) -> Result<(), Refusal> {
-    write_some(issuer, claim, &[]).await
 }
 
 fn given_up() -> Refusal {
@@ -301,7 +345,7 @@ async fn publish(issuer: &Issuer, claim: &Claim, made: &Made) -> Result<(), Refu
 }
 
 /// Drops the files of builds that are too old, and of abandoned ones.
-async fn drop_old(issuer: &Issuer) -> Result<(), Refusal> {
+async fn drop_old(issuer: &Issuer, lease: &mut Lease) -> Result<(), Refusal> {
     let keep = issuer.config.lookup.keep_builds;
     let oldest: Option<u32> = issuer
         .db
@@ -311,6 +355,7 @@ async fn drop_old(issuer: &Issuer) -> Result<(), Refusal> {
         .await?;
     let before = oldest.unwrap_or(0);
     loop {
+        lease.keep(issuer.now()).await?;
         let dropping = issuer.db.run("drop builds", |tx| {
             Box::pin(async move { Ok::<_, Refusal>(db::directory::drop_some(tx, before).await?) })
         });

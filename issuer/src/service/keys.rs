@@ -14,7 +14,7 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{Counters, IssuerInfo, KeyCounters, RelayCount};
 use postern_protocol::time::Timestamp;
 use postern_protocol::tokens::{Directory, DirectoryKey, KeyState, TOKEN_REQUEST_PATH, TOKEN_TYPE};
-use postern_store::Tx;
+use postern_store::{Lease, Tx};
 
 use super::{blocking, log};
 use crate::app::Issuer;
@@ -215,11 +215,12 @@ fn is_taken(live: &[KeyRow], id: &TokenKeyId) -> bool {
     live.iter().any(|row| row.key_id.0.last() == id.0.last())
 }
 
-/// Erases keys whose time is over and what they signed; the counters stay. They were refused from that moment on anyway.
+/// Erases keys whose time is over and what they signed; the counters stay. They were refused from that moment on anyway. An operator
+/// need not hold the lease of housekeeping for that.
 ///
 /// # Errors
-/// If the database fails; what was done stays done, and the rest is done next time.
-pub async fn retire(issuer: &Issuer) -> Result<(), Refusal> {
+/// If the database fails, or the lease is another's; what was done stays done, and the rest is done next time.
+pub async fn retire(issuer: &Issuer, mut lease: Option<&mut Lease>) -> Result<(), Refusal> {
     let now = issuer.now();
     let expired: Vec<KeyRow> = issuer
         .db
@@ -231,14 +232,26 @@ pub async fn retire(issuer: &Issuer) -> Result<(), Refusal> {
             .db
             .run("erase a key", |tx| Box::pin(async move { Ok::<_, Refusal>(db::keys::erase_private(tx, id).await?) }));
         erase.await?;
-        while drop_some(issuer, id).await? > 0 {}
+        while drop_some(issuer, id).await? > 0 {
+            if let Some(lease) = &mut lease {
+                lease.keep(issuer.now()).await?;
+            }
+        }
         let delete = issuer
             .db
             .run("delete a key", |tx| Box::pin(async move { Ok::<_, Refusal>(db::keys::delete(tx, id).await?) }));
         delete.await?;
         tracing::info!(key = %id, "a token key has retired");
     }
-    issuer.signing_keys.retain(&read_live(issuer, now).await?);
+    Ok(())
+}
+
+/// Erases from memory the keys whose time is over.
+///
+/// # Errors
+/// If the database fails.
+pub(crate) async fn forget_retired(issuer: &Issuer) -> Result<(), Refusal> {
+    issuer.signing_keys.retain(&read_live(issuer, issuer.now()).await?);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use postern_protocol::lookup::{
     LookupInfo, LookupRequest, LookupResponse, LookupToken, MAX_LOOKUPS, WindowKey, lookup_challenge,
 };
 use postern_protocol::problem::ProblemKind;
-use postern_store::Tx;
+use postern_store::{Lease, Tx};
 
 use super::lookup_tokens::window_secret;
 use super::{blocking, log};
@@ -178,8 +178,8 @@ async fn spend(tx: &mut Tx<'_>, batch: &Batch) -> Result<u32, Refusal> {
 /// Drops what was issued and spent in windows that are over, after raising the fence.
 ///
 /// # Errors
-/// If the database fails; what was done stays done, and the rest is done next time.
-pub(crate) async fn drop_windows(issuer: &Issuer) -> Result<(), Refusal> {
+/// If the database fails, or the lease is another's; what was done stays done, and the rest is done next time.
+pub(crate) async fn drop_windows(issuer: &Issuer, lease: &mut Lease) -> Result<(), Refusal> {
     let (policy, now) = (issuer.config.lookup.policy(), issuer.now());
     let present = policy.window_at(now);
     let over = (1..=2).filter_map(|back| present.checked_sub(back)).find(|window| now >= policy.window_over(*window));
@@ -189,6 +189,7 @@ pub(crate) async fn drop_windows(issuer: &Issuer) -> Result<(), Refusal> {
     });
     raising.await?;
     loop {
+        lease.keep(issuer.now()).await?;
         let dropping = issuer.db.run("drop a window", |tx| {
             Box::pin(async move { Ok::<_, Refusal>(db::lookup::drop_some(tx, window).await?) })
         });

@@ -183,6 +183,11 @@ impl World {
         start(self.issuer.config.clone(), self.seed, &self.ca, &self.clock, &self.texts, 4).await
     }
 
+    /// Another process with a clock of its own.
+    pub async fn process_with(&self, clock: Arc<dyn Clock>, random: u64) -> Arc<Issuer> {
+        start_by(self.issuer.config.clone(), self.seed, &self.ca, clock, &self.texts, random).await
+    }
+
     /// The root secret.
     pub fn root(&self) -> RootSecret {
         RootSecret::from_bytes(self.seed)
@@ -304,10 +309,20 @@ async fn start(
     texts: &Arc<Texts>,
     random: u64,
 ) -> Arc<Issuer> {
+    start_by(config, seed, ca, Arc::clone(clock) as _, texts, random).await
+}
+
+async fn start_by(
+    config: Config,
+    seed: [u8; 32],
+    ca: &[u8],
+    clock: Arc<dyn Clock>,
+    texts: &Arc<Texts>,
+    random: u64,
+) -> Arc<Issuer> {
     config.check().unwrap();
     let root = RootSecret::from_bytes(seed);
     let secrets = Secrets::derive(&root, ca).unwrap();
     let gateway = Box::new(Gateway(Arc::clone(texts)));
-    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
     Issuer::open(Parts { config, secrets, clock, random: Randomness::seeded(random), gateway }).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use postern_protocol::ids::TokenKeyId;
 use postern_protocol::tokens::KeyState;
-use postern_store::{StoreError, Tx, Value};
+use postern_store::{Row, StoreError, Tx, Value};
 
 use super::{corrupt, int, unsigned};
 
@@ -10,6 +10,7 @@ const ALL: &str = "SELECT spki, state, not_before, not_after FROM token_keys ORD
 const PUT: &str = "INSERT INTO token_keys (key_id, spki, state, not_before, not_after) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (key_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before, \
      not_after = excluded.not_after";
+const ENDED: &str = "SELECT key_id FROM token_keys WHERE not_after < $1";
 const RETIRED: &str = "SELECT key_id FROM retired_keys";
 
 /// One key, as the issuer lists it.
@@ -56,8 +57,16 @@ pub(crate) async fn put(tx: &mut Tx<'_>, id: &TokenKeyId, key: &ListedKey) -> Re
     Ok(())
 }
 
+/// The keys whose time was over before `moment` (Unix seconds), and whose rows are not all dropped yet.
+pub(crate) async fn ended_before(tx: &mut Tx<'_>, moment: u64) -> Result<Vec<TokenKeyId>, StoreError> {
+    ids(&tx.fetch_all(ENDED, &[int(moment).into()]).await?)
+}
+
 /// Keys that must never count again.
 pub(crate) async fn retired(tx: &mut Tx<'_>) -> Result<Vec<TokenKeyId>, StoreError> {
-    let rows = tx.fetch_all(RETIRED, &[]).await?;
+    ids(&tx.fetch_all(RETIRED, &[]).await?)
+}
+
+fn ids(rows: &[Row]) -> Result<Vec<TokenKeyId>, StoreError> {
     rows.iter().map(|row| row.array(0).map(TokenKeyId)).collect()
 }

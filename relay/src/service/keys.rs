@@ -57,10 +57,6 @@ impl KnownKey {
             KeyState::Retiring => Standing::Retiring,
         })
     }
-
-    fn ended_before(&self, moment: u64) -> bool {
-        self.listed.not_after.is_some_and(|until| until < moment)
-    }
 }
 
 /// All keys at a moment, active first. Replaced as a whole.
@@ -202,18 +198,18 @@ impl KeyRing {
             .await
     }
 
-    /// Keys that ended before `moment` (Unix seconds).
-    pub(crate) fn ended_before(&self, moment: u64) -> Vec<TokenKeyId> {
-        let keys = self.current();
-        keys.0.iter().filter(|key| key.ended_before(moment)).map(|key| key.verifying.key_id()).collect()
-    }
-
-    /// Forgets a key for ever. Called once the database says so.
-    pub(crate) fn retire(&self, id: &TokenKeyId) {
-        self.retired.write().unwrap_or_else(PoisonError::into_inner).insert(*id);
+    /// Forgets for ever the keys of which the database says so: of those, whoever did it, tokens are refused.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it is known by the transactions alone.
+    pub(crate) async fn forget_retired(&self) -> Result<(), StoreError> {
+        let gone = self.db.read("keys_retired", |tx| Box::pin(async move { keys::retired(tx).await })).await?;
+        let mut retired = self.retired.write().unwrap_or_else(PoisonError::into_inner);
+        retired.extend(gone);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let left = current.0.iter().filter(|key| key.verifying.key_id() != *id).cloned();
+        let left = current.0.iter().filter(|key| !retired.contains(&key.verifying.key_id())).cloned();
         *current = Arc::new(KeySet(left.collect()));
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 use postern_protocol::login::Purpose;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::send::OWN_CARD_PATH;
-use postern_test_database::Cut;
+use postern_test_database::{Cut, Value};
 
 use crate::contacts::{Contact, EPOCH, Owner, reply_key, revealed};
 use crate::world::{Mailbox, Reply, World, blinded, envelope, exchange_request, random, rng};
@@ -74,4 +74,64 @@ async fn a_mailbox_from_its_grant_to_its_last_reply() {
     assert_eq!(world.count("select count(*) from reply_nullifiers"), 3 * flows);
     assert_eq!(world.issuer.state().signed.len(), usize::try_from(flows).unwrap(), "the issuer signed once for each");
     world.assert_consistent();
+}
+
+/// Rounds of retention with something to do in each step.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_with_time() {
+    let (world, proxy) = World::start_behind_proxy().await;
+    // The round that is done as it starts.
+    world.app.sweep().await.unwrap();
+    let mut flows = 0;
+    for cut in Cut::ALL {
+        let before = proxy.cuts();
+        for commit in 0.. {
+            leave_something(&world).await;
+            proxy.cut_after(commit, cut);
+            world.app.sweep().await.unwrap();
+            flows += 1;
+            if proxy.cuts() - before == commit {
+                break;
+            }
+        }
+        proxy.leave();
+        assert!(proxy.cuts() - before >= 10, "only {} commits were cut", proxy.cuts() - before);
+    }
+    for table in ["messages", "prekey_claims", "reply_nullifiers", "reply_strikes"] {
+        assert_eq!(world.count(&format!("select count(*) from {table}")), 0, "{table}");
+    }
+    assert_eq!(world.count("select count(*) from ledger where token_digest = envelope_digest"), 0);
+    assert_eq!(world.count("select count(*) from retired_keys where burnt = 3"), flows, "each row was counted once");
+    assert_eq!(world.count("select count(*) from leases"), 1);
+    world.assert_consistent();
+}
+
+/// Something for each step, long over when the next round comes.
+async fn leave_something(world: &World) {
+    let mailbox = world.mailbox().await;
+    world.sent(&mailbox.id).await;
+    let blob = |bytes: &[u8]| Value::Blob(bytes.to_vec());
+    let (key, name) = (blob(&random::<32>()), blob(&mailbox.id.0));
+    world.database.execute(
+        "insert into prekey_claims (mailbox, claim, sealed, kept_until) values ($1, $1, $2, 0)",
+        &[name.clone(), blob(&[0; 138])],
+    );
+    world.database.execute(
+        "insert into reply_nullifiers (mailbox, epoch, nullifier, request_digest, message) values ($1, 1, $2, $1, $1)",
+        &[name.clone(), blob(&[1; 8])],
+    );
+    world.database.execute(
+        "insert into reply_strikes (mailbox, epoch, nullifier) values ($1, 1, $2)",
+        &[name.clone(), blob(&[1; 8])],
+    );
+    world.database.execute(
+        "insert into token_keys (key_id, spki, state, not_after) values ($1, $1, 'retiring', 0)",
+        std::slice::from_ref(&key),
+    );
+    world.database.execute_each(
+        "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)
+         values ($1, $2, $3, 'burnt', $3, $3)",
+        &[(); 3].map(|()| vec![blob(&random::<32>()), key.clone(), name.clone()]),
+    );
+    world.clock.advance_seconds(world.config.limits.retention_seconds + 1);
 }

@@ -12,6 +12,7 @@ mod contacts;
 mod exchange;
 mod issuer;
 mod keys;
+mod leases;
 mod lost_commits;
 mod mailbox;
 mod prekeys;

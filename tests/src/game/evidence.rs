@@ -245,7 +245,7 @@ impl Adversary {
 
     /// When the directory was built, and in which buckets the numbers are now.
     fn learn_builds(&mut self, rows: &Rows) {
-        let created = of(rows, "directory_builds").into_iter().map(|row| integer(&row[5]));
+        let created = of(rows, "directory_builds").into_iter().map(|row| integer(&row[4]));
         self.builds = created.map(|at| Timestamp(at.unsigned_abs())).collect();
         self.log_before = of(rows, "key_log").len() as u64 - self.builds.len() as u64;
         let bits = manifest(rows).bits;
@@ -406,7 +406,7 @@ fn of<'r>(rows: &'r Rows, table: &str) -> Vec<&'r Vec<Value>> {
 /// The latest.
 fn manifest(rows: &Rows) -> Manifest {
     let build = of(rows, "directory_builds").into_iter().next_back().unwrap();
-    SignedManifest::decode(tables::bytes(&build[6])).unwrap().manifest
+    SignedManifest::decode(tables::bytes(&build[5])).unwrap().manifest
 }
 
 fn integer(value: &Value) -> i64 {
