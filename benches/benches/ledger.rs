@@ -76,14 +76,18 @@ fn fill(database: &TestDatabase, mint: &Mint, rows: u64) {
     for [first, last] in [[0, 2], [3, 4]] {
         for from in (0..rows).step_by(STEP as usize) {
             let to = (from + STEP).min(rows) - 1;
-            let args = [from, to, apart, first, last].map(|n| i64::try_from(n).unwrap().into());
-            database.execute(sql, &args.into_iter().chain([key_id.clone().into()]).collect::<Vec<_>>());
+            let [from, to, apart, first, last] =
+                [from, to, apart, first, last].map(|n| i64::try_from(n).unwrap().into());
+            database.execute(sql, &[from, to, apart, key_id.clone().into(), first, last]);
         }
     }
-    database.script(match database.engine() {
-        Engine::Sqlite => "pragma wal_checkpoint(truncate)",
-        Engine::Postgres => "vacuum analyze ledger; checkpoint",
-    });
+    let tidy: &[&str] = match database.engine() {
+        Engine::Sqlite => &["pragma wal_checkpoint(truncate)"],
+        Engine::Postgres => &["vacuum analyze ledger", "checkpoint"],
+    };
+    for statement in tidy {
+        database.script(statement);
+    }
     let there = database.int("select count(*) from ledger") - before;
     assert_eq!(u64::try_from(there).unwrap(), rows);
     println!("a ledger of {rows} rows took {:.0} s", begun.elapsed().as_secs_f64());
@@ -91,9 +95,9 @@ fn fill(database: &TestDatabase, mint: &Mint, rows: u64) {
 
 const SQLITE: &str = "INSERT INTO ledger (nullifier, key_id, token_digest, mailbox, envelope_digest, state) \
      WITH RECURSIVE n(n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM n WHERE n < $2) \
-     SELECT unhex(printf('%015x', n * $3) || '0') || randomblob(24), $6, randomblob(32), randomblob(32), randomblob(32), 'burnt' \
-     FROM n WHERE n % 5 BETWEEN $4 AND $5";
+     SELECT CAST(unhex(printf('%015x', n * $3) || '0') || randomblob(24) AS BLOB), $4, randomblob(32), randomblob(32), randomblob(32), 'burnt' \
+     FROM n WHERE n % 5 BETWEEN $5 AND $6";
 const POSTGRES: &str = "INSERT INTO ledger (nullifier, key_id, token_digest, mailbox, envelope_digest, state) \
-     SELECT decode(lpad(to_hex(n * $3), 15, '0') || '0', 'hex') || substr(h, 1, 24), $6, h, h, h, 'burnt' \
+     SELECT decode(lpad(to_hex(n * $3), 15, '0') || '0', 'hex') || substr(h, 1, 24), $4, h, h, h, 'burnt' \
      FROM (SELECT n, sha256(int8send(n)) AS h FROM generate_series($1::bigint, $2::bigint) n) AS rows \
-     WHERE n % 5 BETWEEN $4 AND $5";
+     WHERE n % 5 BETWEEN $5 AND $6";

@@ -67,6 +67,47 @@ async fn a_message_that_is_refused_is_none_of_the_others_affair() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spent_tokens_among_fresh_ones_get_the_answers_of_the_first_time_and_spend_nothing() {
+    let world = World::start_with(|limits| limits.quota_messages = 64).await;
+    let (bob, carol) = (world.mailbox().await, world.mailbox().await);
+    let spent: Vec<_> = (0..12).map(|_| (token(0), envelope())).collect();
+    let first = join_all(spent.iter().map(|(token, envelope)| world.send(&bob.id, &token.token, envelope))).await;
+    assert!(first.iter().all(|reply| reply.status == 201));
+
+    // The same again, the same to somebody else, with another envelope, and fresh ones twice: all at once.
+    let fresh: Vec<_> = (0..12).map(|_| (token(0), envelope())).collect();
+    let other = envelope();
+    let again = join_all(spent.iter().map(|(token, envelope)| world.send(&bob.id, &token.token, envelope)));
+    let elsewhere = join_all(spent.iter().map(|(token, envelope)| world.send(&carol.id, &token.token, envelope)));
+    let otherwise = join_all(spent.iter().map(|(token, _)| world.send(&bob.id, &token.token, &other)));
+    let once = join_all(fresh.iter().map(|(token, envelope)| world.send(&bob.id, &token.token, envelope)));
+    let twice = join_all(fresh.iter().map(|(token, envelope)| world.send(&bob.id, &token.token, envelope)));
+    let (again, elsewhere, otherwise, once, twice) = tokio::join!(again, elsewhere, otherwise, once, twice);
+    for (first, again) in first.iter().zip(&again).chain(once.iter().zip(&twice)) {
+        assert_eq!((first.status.as_u16(), &first.body), (201, &again.body));
+        assert_eq!(again.status, 201);
+    }
+    for reply in elsewhere.iter().chain(&otherwise) {
+        assert_eq!(reply.refusal(), ProblemKind::TokenAttached);
+    }
+    assert_eq!(world.count("select count(*) from ledger"), 24);
+    assert_eq!(world.count("select count(*) from messages"), 24);
+    world.assert_consistent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_refuses_every_copy_of_a_message_that_comes_at_once() {
+    let world = World::start_with(|limits| limits.quota_messages = 1).await;
+    let bob = world.mailbox().await;
+    assert_eq!(world.send(&bob.id, &token(0).token, &envelope()).await.status, 201);
+    let (late, envelope) = (token(0), envelope());
+    let copies = join_all((0..24).map(|_| world.send(&bob.id, &late.token, &envelope))).await;
+    assert!(copies.iter().all(|reply| reply.refusal() == ProblemKind::MailboxFull));
+    assert_eq!(world.count("select count(*) from ledger"), 1, "and its token is unspent");
+    world.assert_consistent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cold_messages_and_replies_that_come_at_once_are_queued_each_once_in_places_of_their_own() {
     let world = World::start().await;
     let (bob, contact) = (Owner::new(&world).await, Contact::new());
