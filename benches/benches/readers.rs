@@ -1,6 +1,6 @@
 //! Ten thousand idle readers at one relay: `cargo bench --bench readers`, and with `POSTERN_TEST_ENGINE=postgres` on PostgreSQL.
 //!
-//! What memory one takes, beside an event stream of a bare server on the same library; and how long it takes until somebody is told of a
+//! What memory one takes, beside an event stream of a bare server on the same library; what waiting costs; and how long it takes until somebody is told of a
 //! message, beside the same relay with ten readers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed operation must not count as a fast one")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock")]
@@ -27,6 +27,8 @@ const MESSAGES: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(3);
 /// Until a server has given back what it needed for accepting.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How long nothing happens but waiting: two heartbeats.
+const IDLE: Duration = Duration::from_secs(30);
 const TOLD: &str = "told";
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ async fn measure() -> ExitCode {
     more(&mut readers, &relay, &relay.process.url, MANY - FEW).await;
     sleep(SETTLE).await;
     let ours = (memory(&relay.process) - before) / (MANY - FEW) as f64;
+    let waiting = waiting(&relay).await;
     let mut many = Vec::new();
     for _ in 0..ROUNDS {
         many.push(deliver(&relay, &mut readers).await);
@@ -72,7 +75,11 @@ async fn measure() -> ExitCode {
     let theirs = (memory(&bare) - before) / (MANY - FEW) as f64;
     readers.check();
 
+    let [relay_us, all_us] = waiting.map(|seconds| seconds * 1e6 / IDLE.as_secs_f64() / MANY as f64);
     println!("a reader takes {ours:.0} bytes; at a bare server {theirs:.0}");
+    println!(
+        "a reader who waits takes {all_us:.2} µs of processor time a second, {relay_us:.2} of them in the relay's process"
+    );
     ratios.print("reader_memory_vs_bare", ours / theirs, Bar::AtMost(1.5));
     for (count, rounds) in [(FEW, &few), (MANY, &many)] {
         for latency in rounds {
@@ -82,6 +89,15 @@ async fn measure() -> ExitCode {
     let [few, many] = [few, many].map(|rounds| median(rounds.into_iter().map(|latency| latency.p99).collect()));
     ratios.print("told_p99_with_10000_vs_10", many / few, Bar::AtMost(1.2));
     ratios.code()
+}
+
+/// Processor seconds while nothing happens but waiting: of the relay's process, and with the engine's.
+async fn waiting(relay: &Relay) -> [f64; 2] {
+    let of = [vec![relay.process.id()], relay.servers()];
+    let begun = of.each_ref().map(|of| Snapshot::of(of).unwrap());
+    sleep(IDLE).await;
+    let ended = of.each_ref().map(|of| Snapshot::of(of).unwrap());
+    [begun[0].until(&ended[0]).cpu_seconds(), begun[1].until(&ended[1]).cpu_seconds()]
 }
 
 /// So many readers more, each at a mailbox of its own.
