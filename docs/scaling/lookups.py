@@ -116,4 +116,5 @@ def main():
             print("|---" * (len(columns) + 1) + "|")
 
 
-main()
+if __name__ == "__main__":
+    main()
