@@ -234,7 +234,8 @@ def one_place(accounts):
 def on_database(server, accounts, factor):
     """Database machines of a server, as a fraction: whatever is scarcest decides."""
     load, held, disks = cores(accounts)[f"{server}'s database"], sum(storage(accounts)[server].values()), disk(accounts)[server]
-    return max(factor * load / DATABASE["cores"], held / DATABASE["storage"], factor * disks["pages"] / DATABASE["pages"], factor * disks["log_most"] / DATABASE["log"])
+    work = max(load / DATABASE["cores"], disks["pages"] / DATABASE["pages"], disks["log_most"] / DATABASE["log"])
+    return max(factor * work, held / DATABASE["storage"])
 
 
 def whole(share):
@@ -285,7 +286,8 @@ def over_accounts(name, rows, value):
 def tables():
     yield table(["assumed, of an account", "a day"], [[work, number(n)] for work, n in each_day().items()]
                 + [["look-ups of numbers", number(lookups.ASSUMED["lookups_a_day"])], ["accounts that wait at a relay at a time", f"{DAY['online']:.0%}"]])
-    heads = ["measured, of one", "issuer, µs", "relay, µs", "issuer's database, µs", "relay's database, µs", "syncs of each", "log of each, bytes", "on the line, bytes"]
+    heads = ["measured, of one", "issuer, µs", "relay, µs", "issuer's database, µs", "relay's database, µs"]
+    heads += ["syncs of each", "log of each, bytes", "on the line, bytes"]
     pair = lambda a, b: f"{number(a)}, {number(b)}"
     yield table(heads, [[work, *map(number, n[:4]), pair(*n[4:6]), pair(*n[6:8]), number(n[8])] for work, n in OPERATIONS.items()])
     yield table(["a row of", "PostgreSQL, bytes", "SQLite, bytes"], [[f"{name}", f"{a:,}", f"{b:,}"] for name, (a, b) in ROWS.items()])
@@ -304,7 +306,8 @@ def tables():
     yield over_accounts("a second at the peak, both directions", [(name, lambda n, name=name: network(n)[name]) for name in network(1)], size)
     yield over_accounts("a client, a day", [(name, lambda n, name=name: client(n)[name]) for name in client(1)], size)
     yield over_accounts("share of what one place bears", [(name, lambda n, name=name: one_place(n)[name]) for name in one_place(1)], number)
-    yield over_accounts("machines", [*((name, lambda n, name=name: machines(n)[name]) for name in machines(1)), ("or so many relays, of one database machine each", relays)], number)
+    of_machines = [(name, lambda n, name=name: machines(n)[name]) for name in machines(1)]
+    yield over_accounts("machines", [*of_machines, ("or so many relays, of one database machine each", relays)], number)
 
 
 def plots():

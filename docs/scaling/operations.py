@@ -65,7 +65,8 @@ def run(databases, scenario, count, arguments):
 
 
 def main():
-    print("| one of | a second | CPU, µs: issuer | relay | issuer's database | relay's database | syncs, log bytes, page images: issuer's database | relay's | line, bytes |")
+    print("| one of | a second | CPU, µs: issuer | relay | issuer's database | relay's database "
+          "| syncs, log bytes, page images: issuer's database | relay's | line, bytes |")
     print("|---" * 9 + "|")
     with Postgres() as one, Postgres() as other:
         databases = dict(zip(SERVERS, (one, other)))

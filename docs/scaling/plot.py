@@ -68,7 +68,8 @@ class Plot:
         out.append(f"<path d='M{LEFT} {TOP}V{bottom}H{right}' fill='none' stroke='#333333'/>")
         out.append(f"<text x='{(LEFT + right) / 2:.0f}' y='{HEIGHT - 16}' {FONT} font-size='13' text-anchor='middle' fill='#222222'>accounts</text>")
         middle = (TOP + bottom) / 2
-        out.append(f"<text x='18' y='{middle:.0f}' {FONT} font-size='13' text-anchor='middle' fill='#222222' transform='rotate(-90 18 {middle:.0f})'>{escape(self.y_label)}</text>")
+        turned = f"x='18' y='{middle:.0f}' transform='rotate(-90 18 {middle:.0f})'"
+        out.append(f"<text {turned} {FONT} font-size='13' text-anchor='middle' fill='#222222'>{escape(self.y_label)}</text>")
         for name, value in self.limits:
             _, y = at(10.0**x0, value)
             out.append(f"<line x1='{LEFT}' y1='{y:.1f}' x2='{right}' y2='{y:.1f}' stroke='#222222' stroke-dasharray='5 4'/>")
