@@ -83,7 +83,7 @@ pub struct State {
     pub(crate) db: Db,
     pub(crate) clock: SharedClock,
     pub(crate) rng: RngFactory,
-    /// This process, as leases name it.
+    /// This process, as leases and bells name it.
     pub(crate) holder: Holder,
     /// Seals group secrets and revealed seeds at rest.
     pub(crate) seal: SealKey,
@@ -149,7 +149,7 @@ impl App {
             expanding: Mutex::new(()),
             epoch_bases: EpochBases::default(),
             looks: Looks::start(&db, limits),
-            queue: Queue::start(&db, limits),
+            queue: Queue::start(&db, limits, holder),
             waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
             permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             config,

@@ -93,7 +93,7 @@ pub struct Limits {
     pub waiting_readers: usize,
     /// The same for one mailbox.
     pub waiting_readers_per_mailbox: usize,
-    /// How often it is looked for what other processes wrote, for all waiting readers at once, milliseconds.
+    /// How often the bells of other processes are looked at, for all waiting readers at once, milliseconds (ADR 18).
     pub recheck_milliseconds: u64,
     /// How often a silent event stream sends a comment, seconds.
     pub heartbeat_seconds: u64,

@@ -41,6 +41,12 @@ pub static MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../../migrations/relay/sqlite/0004_leases.sql"),
         postgres: include_str!("../../migrations/relay/postgres/0004_leases.sql"),
     },
+    Migration {
+        version: 5,
+        name: "bells",
+        sqlite: include_str!("../../migrations/relay/sqlite/0005_bells.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0005_bells.sql"),
+    },
 ];
 
 /// The engine's integers are signed; every count and time of ours fits.

@@ -37,6 +37,7 @@ const SHARDED: &[(&str, &[(&str, &str)])] = &[
             ("prekey_supplies", "mailbox"),
             ("prekeys", "mailbox"),
             ("prekey_claims", "mailbox"),
+            ("bells", "process"),
         ],
     ),
 ];
@@ -284,6 +285,9 @@ const OVER_ALL_SHARDS: &[&str] = &[
     "delete from reply_strikes where (",
     "delete from reply_reveals where (",
     "delete from prekey_claims where (",
+    // A row for each process.
+    "select process, rung",
+    "delete from bells where rung_at",
 ];
 
 #[test]

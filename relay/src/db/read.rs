@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use postern_protocol::ids::{Base64, MailboxId, MessageId};
 use postern_protocol::reply::PRESENTATION_LEN;
 use postern_protocol::send::Admission;
-use postern_store::{Column, Many, Row, StoreError, Tx};
+use postern_store::{Column, Holder, Many, Row, StoreError, Tx};
 
 use super::{corrupt, int, opt_array, unsigned};
 
 const STATUS: &str = "SELECT queued_messages, arrivals FROM mailboxes WHERE mailbox = $1";
 static ARRIVALS: Many = Many::list("SELECT mailbox, arrivals FROM mailboxes WHERE mailbox IN ($1)", &[Column::Blob]);
+const RING: &str = "INSERT INTO bells (process, rung, rung_at) VALUES ($1, 1, $2) \
+     ON CONFLICT (process) DO UPDATE SET rung = bells.rung + 1, rung_at = excluded.rung_at";
+const RUNG: &str = "SELECT process, rung FROM bells";
 // Envelopes are not read here, and a mailbox holds few enough messages to be sorted.
 const LIST: &str = "SELECT message, size FROM messages WHERE mailbox = $1 ORDER BY position LIMIT $2";
 const FETCH: &str = "SELECT message, arrived_at, envelope, reply_key_version, reply_epoch, presentation FROM messages \
@@ -35,6 +38,16 @@ pub(crate) async fn status(tx: &mut Tx<'_>, mailbox: &MailboxId) -> Result<Optio
 pub(crate) async fn arrivals(tx: &mut Tx<'_>, mailboxes: &[MailboxId]) -> Result<HashMap<MailboxId, u64>, StoreError> {
     let rows = tx.fetch_many(&ARRIVALS, mailboxes.iter().map(|mailbox| vec![mailbox.0.into()]).collect()).await?;
     rows.iter().map(|row| Ok((MailboxId(row.array(0)?), unsigned(row.int(1)?)))).collect()
+}
+
+/// Says, with the transaction that it is part of, to the other processes that there is something for readers to see.
+pub(crate) async fn ring(tx: &mut Tx<'_>, process: &Holder, at: u64) -> Result<(), StoreError> {
+    tx.execute(RING, &[(*process).into(), int(at).into()]).await.map(drop)
+}
+
+/// How often each process has rung.
+pub(crate) async fn rung(tx: &mut Tx<'_>) -> Result<HashMap<Holder, u64>, StoreError> {
+    tx.fetch_all(RUNG, &[]).await?.iter().map(|row| Ok((row.array(0)?, unsigned(row.int(1)?)))).collect()
 }
 
 /// Sizes of the oldest `limit` messages, oldest first.

@@ -27,6 +27,7 @@ const DROP_REVEALS: &str = "DELETE FROM reply_reveals WHERE (mailbox, key_versio
      (SELECT mailbox, key_version, period, digest FROM reply_reveals WHERE last_period < $1 LIMIT $2)";
 const DROP_CLAIMS: &str = "DELETE FROM prekey_claims WHERE (mailbox, claim) IN \
      (SELECT mailbox, claim FROM prekey_claims WHERE kept_until < $1 LIMIT $2)";
+const DROP_BELLS: &str = "DELETE FROM bells WHERE rung_at < $1";
 
 /// Some messages that arrived before `before` (Unix seconds).
 pub(crate) async fn old_messages(
@@ -100,4 +101,9 @@ pub(crate) async fn drop_reveals(tx: &mut Tx<'_>, period: u32, limit: u64) -> Re
 /// Drops some claims of prekeys that were kept until before `now` (Unix seconds). Returns how many; 0 when all are gone.
 pub(crate) async fn drop_claims(tx: &mut Tx<'_>, now: u64, limit: u64) -> Result<u64, StoreError> {
     tx.execute(DROP_CLAIMS, &[int(now).into(), int(limit).into()]).await
+}
+
+/// Drops the bells of processes that have not rung since `before` (Unix seconds): if one does again, it gets a new row.
+pub(crate) async fn drop_bells(tx: &mut Tx<'_>, before: u64) -> Result<(), StoreError> {
+    tx.execute(DROP_BELLS, &[int(before).into()]).await.map(drop)
 }

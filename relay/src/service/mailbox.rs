@@ -8,7 +8,7 @@ use postern_protocol::time::Timestamp;
 use postern_store::StoreError;
 
 use crate::app::App;
-use crate::db::mailbox;
+use crate::db::{mailbox, read};
 use crate::error::Refusal;
 
 /// Whose mailbox, and how long the JWT is good.
@@ -35,6 +35,7 @@ pub(crate) async fn open(app: &App, grant: &str) -> Result<Opened, Refusal> {
     if replaces == Some(mailbox) {
         return Err(ProblemKind::Unauthorized.into());
     }
+    let (process, now) = (app.holder, app.clock.now().seconds());
     let fresh = app
         .db
         .run("mailbox_open", |tx| {
@@ -44,6 +45,7 @@ pub(crate) async fn open(app: &App, grant: &str) -> Result<Opened, Refusal> {
                 }
                 if let Some(older) = &replaces {
                     mailbox::close(tx, older).await?;
+                    read::ring(tx, &process, now).await?;
                 }
                 Ok(mailbox::open(tx, &mailbox).await?)
             })

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::reply::ReplyAuthorization;
-use postern_store::{Db, Dropped, Group, StoreError, Tx, Work};
+use postern_store::{Db, Dropped, Group, Holder, StoreError, Tx, Work};
 
 use crate::config::Limits;
 use crate::db::queue::{self, Arrival, Quota, Room};
+use crate::db::read;
 use crate::db::reply::{self, Slot, Taken};
 use crate::db::send::{self, LedgerRow, Spend};
 use crate::db::strike;
@@ -92,12 +93,12 @@ pub(crate) struct Queue(Group<Job, Result<Outcome, StoreError>>);
 
 impl Queue {
     /// Starts the writer; it ends with the queue.
-    pub(crate) fn start(db: &Db, limits: &Limits) -> Self {
+    pub(crate) fn start(db: &Db, limits: &Limits, process: Holder) -> Self {
         let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
         let db = db.clone();
         let work: Work<Job, _> = Arc::new(move |jobs| {
             let db = db.clone();
-            Box::pin(async move { write(&db, jobs, quota).await })
+            Box::pin(async move { write(&db, jobs, quota, process).await })
         });
         Self(Group::start(MOST, limits.queued_sends, work))
     }
@@ -117,8 +118,8 @@ impl Queue {
 
 /// All in one transaction. If it is refused, each in its own, so that what is wrong with one is not the others' affair; a database that is
 /// busy or away is so for all of them, and the next ones are not kept waiting.
-async fn write(db: &Db, jobs: Vec<Job>, quota: Quota) -> Vec<Result<Outcome, StoreError>> {
-    match write_once(db, &jobs, quota).await {
+async fn write(db: &Db, jobs: Vec<Job>, quota: Quota, process: Holder) -> Vec<Result<Outcome, StoreError>> {
+    match write_once(db, &jobs, quota, process).await {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(StoreError::Busy) => jobs.iter().map(|_| Err(StoreError::Busy)).collect(),
         Err(StoreError::Lost) => jobs.iter().map(|_| Err(StoreError::Lost)).collect(),
@@ -126,7 +127,7 @@ async fn write(db: &Db, jobs: Vec<Job>, quota: Quota) -> Vec<Result<Outcome, Sto
         Err(_) => {
             let mut outcomes = Vec::with_capacity(jobs.len());
             for job in &jobs {
-                let alone = write_once(db, std::slice::from_ref(job), quota).await;
+                let alone = write_once(db, std::slice::from_ref(job), quota, process).await;
                 outcomes.push(alone.and_then(|mut outcomes| outcomes.pop().ok_or(StoreError::GivenUp)));
             }
             outcomes
@@ -134,8 +135,8 @@ async fn write(db: &Db, jobs: Vec<Job>, quota: Quota) -> Vec<Result<Outcome, Sto
     }
 }
 
-async fn write_once(db: &Db, jobs: &[Job], quota: Quota) -> Result<Vec<Outcome>, StoreError> {
-    db.run("queue", |tx| Box::pin(async move { Batch::begin(tx, jobs).await?.decide(tx, quota).await })).await
+async fn write_once(db: &Db, jobs: &[Job], quota: Quota, process: Holder) -> Result<Vec<Outcome>, StoreError> {
+    db.run("queue", |tx| Box::pin(async move { Batch::begin(tx, jobs).await?.decide(tx, quota, &process).await })).await
 }
 
 /// A group of jobs, and what was found out about them in the transaction.
@@ -234,7 +235,7 @@ impl<'a> Batch<'a> {
         Ok(before.unwrap_or(Outcome::Full))
     }
 
-    async fn decide(mut self, tx: &mut Tx<'_>, quota: Quota) -> Result<Vec<Outcome>, StoreError> {
+    async fn decide(mut self, tx: &mut Tx<'_>, quota: Quota, process: &Holder) -> Result<Vec<Outcome>, StoreError> {
         let (mut outcomes, mut arrivals) = (Vec::with_capacity(self.jobs.len()), Vec::new());
         for job in self.jobs {
             if let Some(objection) = self.objection(job) {
@@ -270,6 +271,11 @@ impl<'a> Batch<'a> {
             outcomes.push(Outcome::Queued);
         }
         queue::enqueue(tx, &self.rooms, &arrivals).await?;
+        // For a struck contact's as well, which this must not tell apart.
+        let queued = outcomes.iter().zip(self.jobs).filter(|(outcome, _)| matches!(outcome, Outcome::Queued));
+        if let Some(latest) = queued.map(|(_, job)| job.at).max() {
+            read::ring(tx, process, latest).await?;
+        }
         Ok(outcomes)
     }
 }

@@ -104,8 +104,10 @@ pub(crate) fn events(
         let mut seen = None;
         // A database that fails ends the stream: the client comes back and is told so.
         while app.clock.now() < expires
-            && let Ok(Some(status)) = status(&app, mailbox).await
+            // Boxed: an idle reader keeps no room for it.
+            && let Ok(Some(status)) = Box::pin(status(&app, mailbox)).await
         {
+            waiter.saw(status.arrivals);
             if is_news(seen, status) {
                 yield Event::Mail;
             }
@@ -138,6 +140,15 @@ async fn status(app: &App, mailbox: MailboxId) -> Result<Option<Status>, StoreEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_idle_reader_keeps_less_than_a_kilobyte() {
+        fn size<S>(_: fn(App, MailboxId, Timestamp) -> Result<S, Refusal>) -> usize {
+            size_of::<S>()
+        }
+        let bytes = size(events);
+        assert!(bytes < 1024, "{bytes}");
+    }
 
     #[test]
     fn an_answer_is_bounded_in_number_and_bytes_but_never_empty() {

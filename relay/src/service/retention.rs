@@ -15,6 +15,9 @@ const LEASE: &str = "retention";
 /// How long after its next round was due a holder is taken for dead, seconds: longer than a batch may take with all its tries.
 const PATIENCE_SECONDS: u64 = 60;
 
+/// A process that has rung no bell for so long is taken for gone.
+const BELL_SECONDS: u64 = 86_400;
+
 /// One round of housekeeping. What is in the database is seen to by the process that holds the lease, and by no other until that has
 /// missed a round; what is in memory by each.
 ///
@@ -48,6 +51,8 @@ async fn sweep_database(app: &App, lease: &mut Lease) -> Result<(), StoreError> 
         tracing::info!("the ledger rows of an ended key are dropped");
     }
     drop_claims(app, lease, now.seconds()).await?;
+    let silent = now.minus_seconds(BELL_SECONDS).seconds();
+    app.db.run("retention_bells", |tx| Box::pin(async move { retention::drop_bells(tx, silent).await })).await?;
     drop_epochs(app, lease).await
 }
 

@@ -59,6 +59,11 @@ impl Waiters {
         Some(Waiter { mailbox, receiver, waiters: self.clone() })
     }
 
+    /// Whether nobody listens anywhere.
+    pub(crate) fn are_none(&self) -> bool {
+        self.table().bells.is_empty()
+    }
+
     /// Where somebody listens.
     pub(crate) fn listening(&self) -> Vec<MailboxId> {
         self.table().bells.keys().copied().collect()
@@ -94,6 +99,16 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
+    /// Notes how many messages had ever arrived when the reader looked, so that only another number wakes it.
+    pub(crate) fn saw(&self, arrivals: u64) {
+        let mut table = self.waiters.table();
+        let Some(bell) = table.bells.get_mut(&self.mailbox) else { return };
+        if bell.arrivals.replace(arrivals) != Some(arrivals) && bell.listeners > 1 {
+            // Others at this mailbox have seen another number, or none.
+            bell.sender.send_replace(());
+        }
+    }
+
     /// Returns once the mailbox has been woken since the last return, or since listening began: no wake-up is lost.
     pub(crate) async fn woken(&mut self) {
         if self.receiver.changed().await.is_err() {
@@ -154,5 +169,21 @@ mod tests {
         assert_eq!(woken([Some(0), Some(7), Some(0)]).await, [false; 3]);
         assert_eq!(woken([Some(0), Some(8), Some(0)]).await, [false, true, false]);
         assert_eq!(woken([Some(0), Some(8), None]).await, [false, false, true], "it is gone");
+    }
+
+    #[tokio::test]
+    async fn what_the_only_reader_has_seen_wakes_nobody_and_what_one_of_two_has_seen_wakes_the_other() {
+        let waiters = Waiters::new(9, 9);
+        let mailbox = MailboxId([1; 32]);
+        let is_woken =
+            async |reader: &mut Waiter| tokio::time::timeout(std::time::Duration::ZERO, reader.woken()).await.is_ok();
+        let mut first = waiters.listen(mailbox).unwrap();
+        first.saw(5);
+        waiters.observe(&[mailbox], &HashMap::from([(mailbox, 5)]));
+        assert!(!is_woken(&mut first).await);
+        let second = waiters.listen(mailbox).unwrap();
+        second.saw(6);
+        waiters.observe(&[mailbox], &HashMap::from([(mailbox, 6)]));
+        assert!(is_woken(&mut first).await, "the sixth came while it waited");
     }
 }

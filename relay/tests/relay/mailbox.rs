@@ -108,6 +108,7 @@ async fn a_new_mailbox_closes_the_one_that_it_replaces_for_good() {
     assert_eq!(world.open(&grant).await.status, 201);
     assert_eq!(world.count("select count(*) from mailboxes"), 2);
     assert_eq!(world.count("select count(*) from messages"), 1, "the bystander's");
+    assert_eq!(world.count("select rung from bells"), 3, "other processes have readers of the old one, maybe");
     assert_eq!(world.count("select count(*) from cards"), 0);
     assert_eq!(world.send(&old.id, &token(0).token, &envelope()).await.refusal(), ProblemKind::MailboxUnknown);
     assert_eq!(world.read(&old, "").await.refusal(), ProblemKind::MailboxUnknown);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use postern_protocol::ids::MailboxId;
 use postern_protocol::login::Purpose;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::ACK_PATH;
@@ -10,7 +11,7 @@ use postern_protocol::send::{EVENTS_PATH, Messages};
 use postern_test_database::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Mailbox, Reply, World, token};
+use crate::world::{Mailbox, Reply, World, envelope, token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_come_oldest_first_until_they_are_acknowledged() {
@@ -92,23 +93,57 @@ async fn an_empty_long_poll_ends_after_its_time() {
     assert!(begun.elapsed() >= Duration::from_secs(1));
 }
 
+/// A message that another process takes a moment from now; it rings `bell`, if any.
+async fn taken_elsewhere(world: &World, bob: &Mailbox, bell: Option<[u8; 16]>) {
+    sleep(Duration::from_millis(300)).await;
+    world.database.execute(
+        "insert into messages (mailbox, message, position, arrived_at, size, envelope) values ($1, $2, 1, 1, 4096, $3)",
+        &[bob.id.0.to_vec(), vec![5; 32], vec![6; 4096]].map(Value::Blob),
+    );
+    world.database.execute(
+        "update mailboxes set queued_messages = 1, queued_bytes = 4096, arrivals = 1 where mailbox = $1",
+        &[Value::Blob(bob.id.0.to_vec())],
+    );
+    if let Some(process) = bell {
+        world
+            .database
+            .execute("insert into bells (process, rung, rung_at) values ($1, 1, 1)", &[Value::Blob(process.to_vec())]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_process_wrote_is_seen_within_the_recheck() {
+async fn what_another_process_took_is_seen_within_the_recheck() {
+    let world = World::start_with(|limits| limits.heartbeat_seconds = 3600).await;
+    let bob = world.mailbox().await;
+    let (reply, ()) = tokio::join!(world.read(&bob, "?wait=30"), taken_elsewhere(&world, &bob, Some([7; 16])));
+    assert_eq!(reply.json::<Messages>().messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_bell_rang_for_is_seen_within_a_heartbeat() {
+    let world = World::start_with(|limits| limits.heartbeat_seconds = 1).await;
+    let bob = world.mailbox().await;
+    let (reply, ()) = tokio::join!(world.read(&bob, "?wait=30"), taken_elsewhere(&world, &bob, None));
+    assert_eq!(reply.json::<Messages>().messages.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_rings_for_messages_and_not_for_what_it_refuses_and_its_bell_is_dropped_a_day_later() {
     let world = World::start().await;
     let bob = world.mailbox().await;
-    let other_process = async {
-        sleep(Duration::from_millis(300)).await;
-        world.database.execute(
-            "insert into messages (mailbox, message, position, arrived_at, size, envelope) values ($1, $2, 1, 1, 4096, $3)",
-            &[bob.id.0.to_vec(), vec![5; 32], vec![6; 4096]].map(Value::Blob),
-        );
-        world.database.execute(
-            "update mailboxes set queued_messages = 1, queued_bytes = 4096, arrivals = 1 where mailbox = $1",
-            &[Value::Blob(bob.id.0.to_vec())],
-        );
-    };
-    let (reply, ()) = tokio::join!(world.read(&bob, "?wait=30"), other_process);
-    assert_eq!(reply.json::<Messages>().messages.len(), 1);
+    world.sent(&bob.id).await;
+    let rung = "select rung from bells";
+    assert_eq!(world.count(rung), 1);
+    assert_eq!(world.send(&MailboxId([9; 32]), &token(0).token, &envelope()).await.status, 404);
+    assert_eq!(world.count(rung), 1);
+    world.sent(&bob.id).await;
+    assert_eq!(world.count(rung), 2);
+    world.clock.advance_seconds(86_400);
+    world.app.sweep().await.unwrap();
+    assert_eq!(world.count(rung), 2);
+    world.clock.advance_seconds(1);
+    world.app.sweep().await.unwrap();
+    assert_eq!(world.count("select count(*) from bells"), 0);
 }
 
 /// Reads the stream until it holds `text`.
