@@ -45,7 +45,8 @@ ROWS = {
     "lookup_spent": (210, 135),
 }
 # Measured by `cargo bench --bench readers` on PostgreSQL, ten thousand readers at one relay, the machine not quiet: bytes of memory, and
-# microseconds of a core a second, of one who waits. A heartbeat's bytes are TCP's, TLS's and its own, every 15 seconds; counted.
+# microseconds of a core a second, of one who waits; before ADR 18, so each look is at all of them, as at a relay of several busy processes
+# it still is. A heartbeat's bytes are TCP's, TLS's and its own, every 15 seconds; counted.
 READER = {"memory": 65_000, "relay": 5.0, "database": 5.8, "heartbeat": 75}
 # From elsewhere.
 KNOWN = {
