@@ -52,6 +52,16 @@ impl Connection {
         }
     }
 
+    /// Commits. `may_be_unwritten`: what the transaction has read must be as durable as what it would have written.
+    pub(crate) async fn commit(&mut self, may_be_unwritten: bool) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(connection) if may_be_unwritten => {
+                postgres::execute_script(connection, postgres::COMMIT_UNWRITTEN).await
+            }
+            _ => self.execute_script("COMMIT").await,
+        }
+    }
+
     fn close_on_drop(&mut self) {
         match self {
             Self::Sqlite(connection) => connection.close_on_drop(),

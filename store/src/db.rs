@@ -61,7 +61,8 @@ impl Db {
         Ok(db)
     }
 
-    /// Runs one writing transaction. `Ok` comes back only after a durable commit; any `Err` of the closure rolls back.
+    /// Runs one writing transaction. `Ok` comes back only after a durable commit, of what it has written and of what it has read; any
+    /// `Err` of the closure rolls back.
     ///
     /// The closure may run several times (the engine can ask for a retry, the connection can break) and so must have no effect
     /// but on `tx`. It may borrow from its surroundings. If the connection breaks during the commit, nobody knows whether it was
@@ -113,6 +114,18 @@ impl Db {
         E: From<StoreError> + Send,
     {
         self.transact(Mode::Glance, name, body).await
+    }
+
+    /// Waits until all that was read before is as durable as a commit. PostgreSQL may show commits that its synchronous standby does not have
+    /// yet: who has found out by reading alone that something is done already waits for this before saying so.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(_) => self.run("settle", |_| Box::pin(async { Ok(()) })).await,
+        }
     }
 
     async fn transact<'env, T, E, F>(&self, mode: Mode, name: &'static str, body: F) -> Result<T, E>

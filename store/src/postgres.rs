@@ -22,6 +22,10 @@ const OPEN_PAUSE: Duration = Duration::from_millis(200);
 
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE";
 const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// Only a commit that has something to write waits for a synchronous standby, and with it for all commits before it. After a crash the
+/// server shows what was on its own disk alone: an answer that rests on having found it must wait like the one that wrote it.
+pub(crate) const COMMIT_UNWRITTEN: &str = "SELECT pg_logical_emit_message(true, 'postern', '') \
+                                           WHERE pg_current_xact_id_if_assigned() IS NULL; COMMIT";
 /// A scan of a whole table makes SERIALIZABLE take every concurrent insertion for a conflict, however small the table.
 const PREFER_INDEXES: &str = "SET enable_seqscan = off";
 /// A plan that cannot avoid such a scan looks so costly that it would be compiled to machine code each time.

@@ -27,6 +27,8 @@ pub struct Tx<'env> {
     connection: Unfinished,
     mode: Mode,
     failure: Option<Failure>,
+    /// Whether a statement has certainly changed something.
+    has_written: bool,
     may_have_committed: bool,
     borrowed: PhantomData<fn(&'env ()) -> &'env ()>,
 }
@@ -34,7 +36,7 @@ pub struct Tx<'env> {
 impl Tx<'_> {
     pub(crate) async fn begin(engine: &Engine, mode: Mode, may_have_committed: bool) -> Result<Self, StoreError> {
         let connection = Unfinished::new(engine.begin(mode).await?);
-        Ok(Self { connection, mode, failure: None, may_have_committed, borrowed: PhantomData })
+        Ok(Self { connection, mode, failure: None, has_written: false, may_have_committed, borrowed: PhantomData })
     }
 
     /// Whether this very transaction may have been committed before: its connection broke during the commit, and it is run
@@ -49,6 +51,7 @@ impl Tx<'_> {
     /// [`StoreError`] as the engine reports it; the transaction must then be given up.
     pub async fn execute(&mut self, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
         let result = self.connection.get()?.execute(sql, args).await;
+        self.has_written |= matches!(result, Ok(1..));
         self.note(result)
     }
 
@@ -98,8 +101,9 @@ impl Tx<'_> {
 
     /// Durable when this returns `Ok`. On an error the connection is closed, which rolls back what may be left.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        let may_be_unwritten = self.mode == Mode::Write && !self.has_written;
         if self.mode != Mode::Glance {
-            self.connection.get()?.execute_script("COMMIT").await?;
+            self.connection.get()?.commit(may_be_unwritten).await?;
         }
         self.connection.take().map(drop)
     }

@@ -129,6 +129,16 @@ impl Cluster {
         })
     }
 
+    /// Waits until this node leads.
+    pub fn wait_until_leads(&self, node: usize) {
+        self.wait("is not led by whom it should be", || self.leader().filter(|leader| *leader == node));
+    }
+
+    /// Waits until the leader has a synchronous standby.
+    pub fn wait_for_standby(&self) {
+        self.wait("has no standby", || self.leader().and(self.standby()));
+    }
+
     /// Waits until a node leads that is not this one, and has a synchronous standby. Returns the leader.
     pub fn wait_for_another_leader(&self, than: usize) -> usize {
         self.wait("has no other leader", || self.leader().filter(|leader| *leader != than && self.standby().is_some()))
@@ -210,8 +220,9 @@ impl Cluster {
         let names = (0..NODES).map(|i| format!("node{i}")).chain(["etcd".to_owned(), "haproxy".to_owned()]);
         let tail = |name: String| {
             let text = std::fs::read_to_string(self.directory.join(&name).join("log")).unwrap_or_default();
-            let lines: Vec<_> = text.lines().collect();
-            format!("{name}:\n{}\n", lines[lines.len().saturating_sub(20)..].join("\n"))
+            // Whoever hangs up on Patroni gets a trace in it.
+            let lines: Vec<_> = text.lines().filter(|line| line.starts_with("20") || line.starts_with('[')).collect();
+            format!("{name}:\n{}\n", lines[lines.len().saturating_sub(50)..].join("\n"))
         };
         names.map(tail).collect()
     }

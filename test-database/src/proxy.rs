@@ -111,9 +111,9 @@ impl Link {
             first = false;
             if let Some(sql) = simple_query(&message) {
                 writes |= sql.starts_with("BEGIN") && sql.contains("READ WRITE");
-                let ends = sql.starts_with("COMMIT") || sql.starts_with("ROLLBACK");
-                let cut = if writes && sql.starts_with("COMMIT") { plan.take() } else { None };
-                writes &= !ends;
+                let commits = sql.ends_with("COMMIT");
+                let cut = if writes && commits { plan.take() } else { None };
+                writes &= !commits && !sql.starts_with("ROLLBACK");
                 match cut {
                     Some(Cut::BeforeCommit) => break,
                     Some(Cut::AfterCommit) => *self.cutting.lock().unwrap() = true,

@@ -43,7 +43,12 @@ impl Server {
     /// The server of this process, started when it is first asked for.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(5432, |_, _| vec!["-c".to_owned(), "listen_addresses=".to_owned()]))
+        SHARED.get_or_init(Self::start_own)
+    }
+
+    /// One more, for a test that changes its settings.
+    pub fn start_own() -> Self {
+        Self::start(5432, |_, _| vec!["-c".to_owned(), "listen_addresses=".to_owned()])
     }
 
     /// One that also listens on 127.0.0.1, where it takes TLS alone, as `localhost` with the certificate [`Self::certificate`], and asks

@@ -76,6 +76,7 @@ pub async fn sign(issuer: &Arc<Issuer>, caller: &Caller, request: &SignRequest) 
         .read("find an exchange", |tx| Box::pin(async move { signed_before(issuer, tx, caller, request).await }))
         .await?;
     if let Some(blind_signature) = known {
+        issuer.db.settle().await?;
         return Ok(SignResponse { blind_signature });
     }
     let key = keys::signing_key(issuer, request.token_key_id).await?;

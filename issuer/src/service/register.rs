@@ -102,6 +102,7 @@ pub async fn register(issuer: &Arc<Issuer>, body: &[u8], request: &RegistrationR
         .read("find an answer", |tx| Box::pin(async move { recorded_answer(issuer, tx, &names).await }))
         .await?;
     if let Some(answer) = known {
+        issuer.db.settle().await?;
         return Ok(answer);
     }
     let cookie = issuer.secrets.phone_codes.open(&request.cookie.0, &request.phone, now).map_err(|e| match e {

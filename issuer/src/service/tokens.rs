@@ -74,6 +74,7 @@ pub async fn issue(
     let missing: Vec<_> =
         blinded.iter().zip(&plan.known).filter(|(_, known)| known.is_none()).map(|(message, _)| *message).collect();
     if missing.is_empty() {
+        issuer.db.settle().await?;
         return Ok(plan.known.into_iter().flatten().collect());
     }
     let key = keys::signing_key(issuer, plan.active).await?;

@@ -23,7 +23,7 @@ pub(crate) async fn bounded(State(app): State<App>, request: Request, next: Next
     let longest = Duration::from_secs(app.config.limits.request_timeout_seconds);
     match tokio::time::timeout(longest, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Refusal::from(ProblemKind::Timeout).into_response(),
+        Err(_) => Refusal::retry_after(ProblemKind::Timeout, 1).into_response(),
     }
 }
 

@@ -89,7 +89,9 @@ pub(crate) async fn accept(
     let sealed_key = known.sealed_key.ok_or_else(|| send::challenge(app, ProblemKind::ReplyInvalid))?;
     check_epoch(app, reply.slot.epoch, now)?;
     if let Some(before) = &known.taken {
-        return reply.decide(before);
+        let answer = reply.decide(before)?;
+        app.db.settle().await?;
+        return Ok(answer);
     }
     reply.verify(app, &sealed_key)?;
     if known.strikes_due {

@@ -112,7 +112,9 @@ async fn look(app: &App, spend: &Spend, standing: Option<Standing>) -> Result<Me
     // other bytes, and learns nothing.
     match sight.row {
         Some(row) if standing.is_some() && bool::from(row.token_digest.ct_eq(&spend.token_digest)) => {
-            decide(&row, spend)
+            let answer = decide(&row, spend)?;
+            app.db.settle().await?;
+            Ok(answer)
         }
         _ => Err(challenge(app, ProblemKind::TokenInvalid)),
     }

@@ -50,6 +50,57 @@ async fn connections_that_the_server_has_ended_are_replaced_unseen() {
     assert_eq!(count(&db).await, 24);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_found_everything_done_waits_for_the_standby_as_the_one_that_did_it() {
+    let server = Server::start_own();
+    let db = Db::open(&server.url("postgres"), SCHEMA).await.unwrap();
+    assert!(spend(&db, [1; 4]).await.unwrap());
+    say(&db, "alter system set synchronous_standby_names = '*'; select pg_reload_conf()").await;
+    for settle in [false, true] {
+        let again = {
+            let db = db.clone();
+            move || {
+                let db = db.clone();
+                tokio::spawn(async move { if settle { db.settle().await } else { spend(&db, [1; 4]).await.map(drop) } })
+            }
+        };
+        // What the server is told to do it does in a moment.
+        let waiting = async {
+            loop {
+                let asked = again();
+                while !asked.is_finished() {
+                    if waits(&db).await {
+                        break;
+                    }
+                }
+                if !asked.is_finished() {
+                    return asked;
+                }
+            }
+        };
+        let waiting = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("nothing waits");
+        assert_eq!(count(&db).await, 1, "reading waits for nobody");
+        assert!(!waiting.is_finished());
+        say(&db, "alter system set synchronous_standby_names = ''; select pg_reload_conf()").await;
+        waiting.await.unwrap().unwrap();
+        say(&db, "alter system set synchronous_standby_names = '*'; select pg_reload_conf()").await;
+    }
+    say(&db, "alter system set synchronous_standby_names = ''; select pg_reload_conf()").await;
+}
+
+async fn say(db: &Db, sql: &'static str) {
+    for sql in sql.split("; ") {
+        db.glance("say", |tx| Box::pin(async move { tx.execute_script(sql).await })).await.unwrap();
+    }
+}
+
+/// Whether somebody waits for a standby.
+async fn waits(db: &Db) -> bool {
+    const WAITING: &str = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let seen = db.glance("waits", |tx| Box::pin(async move { tx.fetch_all(WAITING, &[]).await?[0].int(0) }));
+    seen.await.unwrap() == 1
+}
+
 fn spend_task(db: &Db, id: [u8; 4]) -> tokio::task::JoinHandle<bool> {
     let db = db.clone();
     tokio::spawn(async move { spend(&db, id).await.unwrap() })
