@@ -217,7 +217,9 @@ pub async fn serve(
         // An answer is one small write; waiting for a second one would only add latency.
         let _ = io.set_nodelay(true);
     });
-    let serving = axum::serve(listener, router(Arc::clone(&issuer))).with_graceful_shutdown(stop);
+    // A bare router would be made anew for each connection.
+    let service = router(Arc::clone(&issuer)).into_make_service();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
     let too_long = async {
         until_told(&mut stopped).await;
         tokio::time::sleep(STOP_GRACE).await;

