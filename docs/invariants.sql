@@ -9,11 +9,11 @@ select count(*) from issuer.accounts a
 where (select count(*) from issuer.issuances i where i.account = a.account) > a.tokens_issued;
 
 -- name: the public counters say what the accounts say
-select abs((select coalesce(sum(count), 0) from issuer.key_counters where relay = '')
+select abs((select coalesce(sum(count), 0) from issuer.key_counts where relay = '')
          - (select coalesce(sum(tokens_issued), 0) from issuer.accounts));
 
 -- name: every signature for an exchange is counted
-select abs((select coalesce(sum(count), 0) from issuer.key_counters c
+select abs((select coalesce(sum(count), 0) from issuer.key_counts c
             where relay <> '' and exists (select 1 from issuer.token_keys k where k.key_id = c.key_id))
          - (select count(*) from issuer.relay_exchanges));
 
@@ -25,11 +25,11 @@ where (select count(*) from issuer.relay_exchanges x where x.key_id = k.key_id)
 
 -- name: no ledger row for a token that nobody signed (L <= I + X, per key)
 select count(*) from (select key_id, count(*) as shown from relay.ledger group by key_id) l
-where l.shown > (select coalesce(sum(c.count), 0) from issuer.key_counters c where c.key_id = l.key_id);
+where l.shown > (select coalesce(sum(c.count), 0) from issuer.key_counts c where c.key_id = l.key_id);
 
 -- name: conservation: what can still be spent is no more than was signed for accounts (X + released <= L)
 select max(0,
-    (select coalesce(sum(count), 0) from issuer.key_counters where relay <> '')
+    (select coalesce(sum(count), 0) from issuer.key_counts where relay <> '')
   + (select count(*) from relay.ledger where state = 'released')
   - (select count(*) from relay.ledger)
   - (select coalesce(sum(attached + released + burnt + exchanging + exchanged), 0) from relay.retired_keys));

@@ -75,6 +75,7 @@ MACHINE = {"cores": 16 * 0.5, "memory": 48e9, "network": 5e9 / 8}
 DATABASE = {"cores": 32 * 0.5, "storage": 8e12, "pages": 100_000, "log": 400e6}
 CLUSTER = 2.0  # work of a statement on more than one database machine, beside one; assumed
 ONE_ROW = 1000  # updates of one row a second: a commit of 1 ms each
+PARTS = 64  # rows of one counter (issuer/src/db/parts.rs)
 BUILDER = {"memory": 512e9, "seconds": 86_400}
 
 SECONDS = 86_400
@@ -228,7 +229,7 @@ def one_place(accounts):
     return {
         "build: memory": accounts * units["build_memory"] / BUILDER["memory"],
         "build: time": accounts * (units["output"] + units["build"]) / 1e6 / BUILDER["seconds"],
-        "row of key_counters": counted / ONE_ROW,
+        "a part of key_counts": counted / PARTS / ONE_ROW,
     }
 
 

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod lookup;
+pub(crate) mod parts;
 pub(crate) mod register;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
@@ -39,6 +40,12 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
         name: "issuer: leases",
         sqlite: include_str!("../../migrations/issuer/sqlite/0004_leases.sql"),
         postgres: include_str!("../../migrations/issuer/postgres/0004_leases.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "issuer: counts in parts",
+        sqlite: include_str!("../../migrations/issuer/sqlite/0005_counts_in_parts.sql"),
+        postgres: include_str!("../../migrations/issuer/postgres/0005_counts_in_parts.sql"),
     },
 ];
 
@@ -84,5 +91,24 @@ mod tests {
         }
         assert!(!shapes[0].is_empty());
         assert_eq!(shapes[0], shapes[1]);
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_before_counters_were_cut_is_still_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        for engine in Engine::ALL {
+            let database = TestDatabase::new(engine, dir.path().join("counted.db"));
+            Db::open(&database.url(), &MIGRATIONS[..4]).await.unwrap().close().await;
+            let (old, new) = ("00".repeat(32), "01".repeat(32));
+            database.script(&format!(
+                "insert into key_counters (key_id, relay, count, created) values
+                 (x'{old}', '', 70, 1), (x'{old}', 'relay.test', 30, 2), (x'{new}', '', 5, 3)"
+            ));
+            let db = Db::open(&database.url(), MIGRATIONS).await.unwrap();
+            let counted =
+                db.read("counters", |tx| Box::pin(async move { super::keys::counters(tx).await })).await.unwrap();
+            let counted: Vec<_> = counted.into_iter().map(|(key, relay, n)| (key.0[0], relay, n)).collect();
+            assert_eq!(counted, [(1, String::new(), 5), (0, "relay.test".to_owned(), 30), (0, String::new(), 70)]);
+        }
     }
 }

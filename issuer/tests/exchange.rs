@@ -191,7 +191,7 @@ async fn while_keys_rotate_no_refusal_that_is_final_is_ever_taken_back() {
         assert_eq!(reply.problem(), ProblemKind::KeyNotActive);
     }
     assert_eq!(world.query("select count(*) from relay_exchanges"), signed);
-    assert_eq!(world.query("select sum(count) from key_counters"), signed);
+    assert_eq!(world.query("select sum(count) from key_counts"), signed);
     assert_eq!(world.query("select count(*) from token_keys where state = 'active'"), 1);
     let mut last_bytes: Vec<u8> = world
         .directory()

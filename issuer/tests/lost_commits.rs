@@ -46,7 +46,7 @@ async fn an_account_from_its_first_text_to_its_end() {
     // All were deleted, and each got its five tokens once, its two look-up tokens once, and spent them once.
     assert_eq!(world.query("select count(*) from accounts where state = 'deleted' and tokens_issued = 5"), flows);
     assert_eq!(world.query("select count(*) from issuances"), 5 * flows);
-    assert_eq!(world.query("select sum(count) from key_counters"), 5 * flows);
+    assert_eq!(world.query("select sum(count) from key_counts"), 5 * flows);
     assert_eq!(world.query("select count(*) from lookup_allowance where issued = 2"), flows);
     assert_eq!(world.query("select sum(count) from lookup_issuances"), 2 * flows);
     assert_eq!(world.query("select count(*) from lookup_spent"), 2 * flows);
@@ -100,7 +100,7 @@ async fn a_blind_signature_for_a_relay() {
     })
     .await;
     let signed = world.query("select count(*) from relay_exchanges");
-    assert_eq!(world.query("select sum(count) from key_counters where relay <> ''"), signed);
+    assert_eq!(world.query("select sum(count) from key_counts where relay <> ''"), signed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,7 +139,7 @@ async fn identical_requests_in_parallel_and_in_two_processes_make_one_account_an
     assert_eq!(answers.len(), 1);
     assert_eq!(world.query("select count(*) from accounts"), 1);
     assert_eq!(world.query("select tokens_issued from accounts"), 5);
-    assert_eq!(world.query("select count from key_counters"), 5);
+    assert_eq!(world.query("select count from key_counts"), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,7 +292,7 @@ async fn a_key_that_stops_signing_while_an_account_is_made_signs_nothing_for_it(
     // Plays another process that rotates between the signing and the transaction.
     world.database.plant_before_insert("accounts", "update token_keys set state = 'retiring'");
     assert_eq!(refusal(&world, &request).await, ProblemKind::KeyNotActive);
-    for table in ["accounts", "issuances", "registrations", "key_counters"] {
+    for table in ["accounts", "issuances", "registrations", "key_counts"] {
         assert_eq!(world.query(&format!("select count(*) from {table}")), 0, "{table}");
     }
     // The same request goes through once its key signs; nothing of the first try is in its way.

@@ -12,7 +12,7 @@ select create_distributed_table('lookup_allowance', 'account', colocate_with => 
 select create_distributed_table('lookup_issuances', 'account', colocate_with => 'accounts');
 select create_distributed_table('lookup_spent', 'nullifier', colocate_with => 'none');
 select create_reference_table('token_keys');
-select create_reference_table('key_counters');
+select create_reference_table('key_counts');
 select create_reference_table('lookup_fence');
 select create_reference_table('oprf_epochs');
 select create_reference_table('directory_builds');

@@ -74,8 +74,8 @@ async fn each_planted_violation_is_found_by_its_name() {
     let planted = [
         ("update accounts set tokens_issued = 6", "no account has more"),
         ("update accounts set tokens_issued = 4", "every signature for an account"),
-        ("update key_counters set count = count + 1 where relay = ''", "the public counters"),
-        ("update key_counters set count = count + 1 where relay <> ''", "every signature for an exchange"),
+        ("update key_counts set count = count + 1 where relay = ''", "the public counters"),
+        ("update key_counts set count = count + 1 where relay <> ''", "every signature for an exchange"),
         ("delete from ledger where state = 'exchanged'", "no signature for an exchange"),
         (
             "insert into ledger (nullifier, key_id, token_digest, state, mailbox, envelope_digest)

@@ -127,7 +127,7 @@ fn people_with_the_command_live_the_main_flow_though_a_relay_falls_every_two_sec
         deeds.returned + deeds.burnt,
         "and no other token"
     );
-    let signed = |whom| format!("select coalesce(sum(count), 0) from key_counters where relay {whom} ''");
+    let signed = |whom| format!("select coalesce(sum(count), 0) from key_counts where relay {whom} ''");
     assert_eq!(count(&world.issuer_db, &signed("=")), 5 * deeds.people);
     assert_eq!(count(&world.issuer_db, &signed("<>")), deeds.returned);
     assert_eq!(count(&world.relay_db, "select count(*) from messages"), 0);

@@ -1,10 +1,13 @@
 //! Token keys, and what each has signed.
 
+use std::collections::HashMap;
+
 use postern_protocol::ids::TokenKeyId;
 use postern_protocol::time::Timestamp;
 use postern_protocol::tokens::KeyState;
-use postern_store::{Row, StoreError, Tx, Value};
+use postern_store::{Row, StoreError, Tx};
 
+use super::parts::Part;
 use super::{count, counted, time, timestamp};
 
 /// Active first, then the youngest: the order of the directory.
@@ -19,13 +22,15 @@ const INSERT: &str = "insert into token_keys (key_id, state, private_key, spki, 
 const ERASE_PRIVATE: &str = "update token_keys set private_key = $2 where key_id = $1";
 const DELETE: &str = "delete from token_keys where key_id = $1";
 
-const ADD: &str = "insert into key_counters (key_id, relay, count, created) values ($1, $2, $3, $4)
-    on conflict (key_id, relay) do update set count = key_counters.count + excluded.count";
-const COUNTERS: &str = "select key_id, relay, count from key_counters order by created desc, key_id, relay";
-const COUNT_OF: &str = "select count from key_counters where key_id = $1 and relay = $2";
-const ISSUED: &str = "select cast(coalesce(sum(count), 0) as bigint) from key_counters where relay = ''";
+const ADD: &str = "insert into key_counts (key_id, relay, part, count, created) values ($1, $2, $3, $4, $5)
+    on conflict (key_id, relay, part) do update set count = key_counts.count + excluded.count
+    where key_counts.count + excluded.count <= $6";
+const COUNTERS: &str = "select key_id, relay, cast(sum(count) as bigint) from key_counts
+    group by key_id, relay order by min(created) desc, key_id, relay";
+const PARTS_OF: &str = "select part, count from key_counts where key_id = $1 and relay = $2";
+const ISSUED: &str = "select cast(coalesce(sum(count), 0) as bigint) from key_counts where relay = ''";
 
-/// In `key_counters`, what counts tokens for accounts instead of exchanges at a relay.
+/// In `key_counts`, what counts tokens for accounts instead of exchanges at a relay.
 pub(crate) const ACCOUNTS: &str = "";
 
 /// A key without its private half.
@@ -99,15 +104,20 @@ pub(crate) async fn delete(tx: &mut Tx<'_>, key: &TokenKeyId) -> Result<(), Stor
     tx.execute(DELETE, &[key.0.into()]).await.map(drop)
 }
 
-/// Counts `n` signatures of a key for accounts ([`ACCOUNTS`]) or a relay.
+/// Counts `n` signatures of a key for accounts ([`ACCOUNTS`]) or a relay, in this part of the counter; false if the part would be above
+/// `limit`, and then nothing is counted.
 pub(crate) async fn add(
     tx: &mut Tx<'_>,
-    key: &TokenKeyId,
-    relay: &str,
+    (key, relay, part): (&TokenKeyId, &str, Part),
     n: u64,
+    limit: u64,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    tx.execute(ADD, &[key.0.into(), relay.into(), count(n), time(now)]).await.map(drop)
+) -> Result<bool, StoreError> {
+    if n > limit {
+        return Ok(false);
+    }
+    let args = [key.0.into(), relay.into(), count(part.number().into()), count(n), time(now), count(limit)];
+    Ok(tx.execute(ADD, &args).await? == 1)
 }
 
 /// Every counter, those of the youngest key first.
@@ -116,16 +126,15 @@ pub(crate) async fn counters(tx: &mut Tx<'_>) -> Result<Vec<(TokenKeyId, String,
     rows.iter().map(|row| Ok((TokenKeyId(row.array(0)?), row.text(1)?, counted(row.int(2)?, 2)?))).collect()
 }
 
-/// One counter.
-pub(crate) async fn count_of(tx: &mut Tx<'_>, key: &TokenKeyId, relay: &str) -> Result<u64, StoreError> {
-    single(tx, COUNT_OF, &[key.0.into(), relay.into()]).await
+/// What the parts of one counter hold, by number; those that are missing hold nothing.
+pub(crate) async fn parts_of(tx: &mut Tx<'_>, key: &TokenKeyId, relay: &str) -> Result<HashMap<u32, u64>, StoreError> {
+    let rows = tx.fetch_all(PARTS_OF, &[key.0.into(), relay.into()]).await?;
+    rows.iter()
+        .map(|row| Ok((u32::try_from(counted(row.int(0)?, 0)?).unwrap_or(u32::MAX), counted(row.int(1)?, 1)?)))
+        .collect()
 }
 
 /// Tokens for accounts under all keys there ever were.
 pub(crate) async fn issued(tx: &mut Tx<'_>) -> Result<u64, StoreError> {
-    single(tx, ISSUED, &[]).await
-}
-
-async fn single(tx: &mut Tx<'_>, sql: &'static str, args: &[Value]) -> Result<u64, StoreError> {
-    tx.fetch_optional(sql, args).await?.map_or(Ok(0), |row| counted(row.int(0)?, 0))
+    tx.fetch_optional(ISSUED, &[]).await?.map_or(Ok(0), |row| counted(row.int(0)?, 0))
 }

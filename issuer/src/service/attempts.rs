@@ -2,7 +2,7 @@
 //! gives no free guess, and alike for numbers that are registered and numbers that are not.
 //!
 //! A counter is one of 2^20 buckets of its scope, chosen by a keyed hash. Two numbers may share one: then they share a limit,
-//! which is the side to fail on.
+//! which is the side to fail on. What everybody counts on is in parts (ADR 19).
 
 use postern_protocol::ids::PhoneNumber;
 use postern_protocol::problem::ProblemKind;
@@ -12,6 +12,7 @@ use postern_store::Tx;
 use crate::app::Issuer;
 pub(crate) use crate::db::attempts::Counter;
 use crate::db::attempts::{count, give_back};
+use crate::db::parts::{PARTS, Part};
 use crate::error::Refusal;
 
 const DAY: u64 = 86_400;
@@ -23,7 +24,14 @@ const NO_LIMIT: u64 = 1 << 62;
 fn counter(issuer: &Issuer, scope: &'static str, key: &[u8], limit: u64, seconds: u64, at: Timestamp) -> Counter {
     let window_start = Timestamp::from_seconds(at.seconds() - at.seconds() % seconds.max(1));
     let expires = window_start.plus_seconds(seconds);
-    Counter { bucket: issuer.secrets.bucket(scope, key), scope, window_start, expires, limit }
+    Counter { bucket: issuer.secrets.bucket(scope, key), scope, window_start, expires, limit, part: None }
+}
+
+/// The counter of `scope` that everybody counts on, in one of its parts.
+fn of_all(issuer: &Issuer, scope: &'static str, limit: u64, seconds: u64, at: Timestamp) -> Counter {
+    let whole = counter(issuer, scope, b"", limit, seconds, at);
+    let part = Part::draw(&mut issuer.random.generator());
+    Counter { bucket: whole.bucket - whole.bucket % PARTS, part: Some(part), ..whole }
 }
 
 /// What a text to this number counts on: the number, its block of 10,000, and everybody. Where no texts are sent they are counted all the
@@ -36,7 +44,7 @@ pub(crate) fn texts(issuer: &Issuer, phone: &PhoneNumber, now: Timestamp) -> [Co
     [
         counter(issuer, "text-number", number, limit(limits.texts_per_number_per_day), DAY, now),
         counter(issuer, "text-block", block, limit(limits.texts_per_prefix_per_day), DAY, now),
-        counter(issuer, TEXTS_TO_ALL, b"", limit(limits.texts_per_day), DAY, now),
+        of_all(issuer, TEXTS_TO_ALL, limit(limits.texts_per_day), DAY, now),
     ]
 }
 
@@ -53,22 +61,27 @@ pub(crate) fn guess(issuer: &Issuer, account: &[u8; 32], now: Timestamp) -> [Cou
     let limits = &issuer.config.limits;
     [
         counter(issuer, "login-user", account, limits.login_guesses_per_user, limits.login_window_seconds, now),
-        counter(issuer, "login-all", b"", limits.login_guesses_per_minute, 60, now),
+        of_all(issuer, "login-all", limits.login_guesses_per_minute, 60, now),
     ]
 }
 
-/// Counts one on each, or on none.
+/// Counts one on each, or on none. Returns where it was counted, to be given back there.
 ///
 /// # Errors
 /// A refusal with the time when the exhausted window is over. The transaction must then be given up.
-pub(crate) async fn count_each(tx: &mut Tx<'_>, counters: &[Counter], now: Timestamp) -> Result<(), Refusal> {
-    for counter in counters {
-        if !count(tx, counter).await? {
+pub(crate) async fn count_each<const N: usize>(
+    tx: &mut Tx<'_>,
+    mut counters: [Counter; N],
+    now: Timestamp,
+) -> Result<[Counter; N], Refusal> {
+    for counter in &mut counters {
+        let Some(counted) = count(tx, counter).await? else {
             let kind = if counter.scope == TEXTS_TO_ALL { ProblemKind::TextFailed } else { ProblemKind::RateLimited };
             return Err(Refusal::retry_after(kind, now.seconds_until(counter.expires).max(1)));
-        }
+        };
+        *counter = counted;
     }
-    Ok(())
+    Ok(counters)
 }
 
 /// Takes one back from each.

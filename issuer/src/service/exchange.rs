@@ -15,6 +15,7 @@ use postern_store::Tx;
 use super::keys;
 use crate::app::Issuer;
 use crate::db;
+use crate::db::parts::Part;
 use crate::error::Refusal;
 use crate::secrets::digest;
 
@@ -71,49 +72,98 @@ pub async fn live_keys(issuer: &Issuer, caller: &Caller) -> Result<Keys, Refusal
 /// out of range. Unauthorised for a relay that is cut off.
 pub async fn sign(issuer: &Arc<Issuer>, caller: &Caller, request: &SignRequest) -> Result<SignResponse, Refusal> {
     caller.permit()?;
-    let known = issuer
-        .db
-        .read("find an exchange", |tx| Box::pin(async move { signed_before(issuer, tx, caller, request).await }))
-        .await?;
-    if let Some(blind_signature) = known {
-        issuer.db.settle().await?;
-        return Ok(SignResponse { blind_signature });
-    }
+    let mut place = match look(issuer, caller, request).await? {
+        Looked::Signed(earlier) => return Ok(SignResponse { blind_signature: *earlier }),
+        Looked::Room(place) => place,
+    };
     let key = keys::signing_key(issuer, request.token_key_id).await?;
     let signatures = keys::blind_sign(key, vec![request.blinded]).await?;
     let signature = signatures.into_iter().next().ok_or(Refusal::Failed("nothing was signed"))?;
-    let now = issuer.now();
-    let recording = issuer.db.run("exchange", |tx| {
-        Box::pin(async move {
-            if let Some(earlier) = signed_before(issuer, tx, caller, request).await? {
-                return Ok::<_, Refusal>(earlier);
-            }
-            let (name, key) = (digest(&request.blinded.0), &request.token_key_id);
-            db::exchange::insert(tx, &name, key, &caller.relay, &signature).await?;
-            db::keys::add(tx, key, &caller.relay, 1, now).await?;
-            Ok(signature)
-        })
-    });
-    Ok(SignResponse { blind_signature: recording.await? })
+    // Each time around, others have filled the part that there was room in: it ends with the budget.
+    loop {
+        if let Some(blind_signature) = record(issuer, caller, request, &place, signature).await? {
+            return Ok(SignResponse { blind_signature });
+        }
+        place = match look(issuer, caller, request).await? {
+            Looked::Signed(earlier) => return Ok(SignResponse { blind_signature: *earlier }),
+            Looked::Room(place) => place,
+        };
+    }
 }
 
-/// The recorded signature; `None` if there is none and one may be made, as of this transaction.
-async fn signed_before(
+/// What there is before anything is signed.
+enum Looked {
+    /// The signature that was given before.
+    Signed(Box<RsaElement>),
+    /// None, and one may be made and counted here.
+    Room(Place),
+}
+
+/// A part of a relay's counter, and how far it may count.
+struct Place {
+    part: Part,
+    share: u64,
+}
+
+/// Looks for the signature, and for room in the relay's budget. Both sides of the budget only grow: what has been issued since only adds
+/// room, and what has been exchanged since is seen when it is counted, in one part against its share.
+async fn look(issuer: &Issuer, caller: &Caller, request: &SignRequest) -> Result<Looked, Refusal> {
+    let drawn = Part::draw(&mut issuer.random.generator());
+    let limits = &issuer.config.limits;
+    let key = &request.token_key_id;
+    let looked = issuer
+        .db
+        .read("find an exchange", |tx| {
+            Box::pin(async move {
+                if let Some(signature) = signed_before(tx, request).await? {
+                    return Ok(Looked::Signed(Box::new(signature)));
+                }
+                let issued = db::keys::issued(tx).await?;
+                let budget = limits.exchange_multiple.saturating_mul(issued).saturating_add(limits.exchange_base);
+                let counted = db::keys::parts_of(tx, key, &caller.relay).await?;
+                let mut places = drawn.all_from().map(|part| Place { part, share: part.share(budget) });
+                let has_room = |place: &Place| counted.get(&place.part.number()).copied().unwrap_or(0) < place.share;
+                let refusal = || Refusal::retry_after(ProblemKind::ExchangeBudget, BUDGET_RETRY_SECONDS);
+                places.find(has_room).map(Looked::Room).ok_or_else(refusal)
+            })
+        })
+        .await?;
+    if matches!(looked, Looked::Signed(_)) {
+        issuer.db.settle().await?;
+    }
+    Ok(looked)
+}
+
+/// Records and counts the signature, or finds that of an identical call that was faster; none if there is no room in this place any more.
+async fn record(
     issuer: &Issuer,
-    tx: &mut Tx<'_>,
     caller: &Caller,
     request: &SignRequest,
+    place: &Place,
+    signature: RsaElement,
 ) -> Result<Option<RsaElement>, Refusal> {
+    let (now, key) = (issuer.now(), &request.token_key_id);
+    let recording = issuer.db.run("exchange", |tx| {
+        Box::pin(async move {
+            if let Some(earlier) = signed_before(tx, request).await? {
+                return Ok(Some(earlier));
+            }
+            if !db::keys::add(tx, (key, &caller.relay, place.part), 1, place.share, now).await? {
+                return Ok(None);
+            }
+            db::exchange::insert(tx, &digest(&request.blinded.0), key, &caller.relay, &signature).await?;
+            Ok::<_, Refusal>(Some(signature))
+        })
+    });
+    recording.await
+}
+
+/// The recorded signature; `None` if there is none and the key still signs, as of this transaction.
+async fn signed_before(tx: &mut Tx<'_>, request: &SignRequest) -> Result<Option<RsaElement>, Refusal> {
     let key = &request.token_key_id;
-    if let Some(signature) = db::exchange::find(tx, &digest(&request.blinded.0), key).await? {
-        return Ok(Some(signature));
+    let signature = db::exchange::find(tx, &digest(&request.blinded.0), key).await?;
+    if signature.is_none() {
+        keys::require_active(tx, key).await?;
     }
-    keys::require_active(tx, key).await?;
-    let limits = &issuer.config.limits;
-    let issued = db::keys::issued(tx).await?;
-    let budget = limits.exchange_multiple.saturating_mul(issued).saturating_add(limits.exchange_base);
-    if db::keys::count_of(tx, key, &caller.relay).await? >= budget {
-        return Err(Refusal::retry_after(ProblemKind::ExchangeBudget, BUDGET_RETRY_SECONDS));
-    }
-    Ok(None)
+    Ok(signature)
 }

@@ -14,7 +14,8 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::time::Timestamp;
 use rand_core::Rng;
 
-use super::{attempts, blocking};
+use super::attempts::{self, Counter};
+use super::blocking;
 use crate::app::Issuer;
 use crate::db;
 use crate::db::register::AccountRow;
@@ -50,7 +51,7 @@ pub async fn login(issuer: &Arc<Issuer>, request: LoginRequest) -> Result<LoginR
     let nonce = issuer.secrets.login.open_nonce(&request.nonce.0, &request.user, now);
     let nonce = nonce.map_err(|_| ProblemKind::LoginRefused)?;
     let account = issuer.secrets.account_id(&request.user);
-    let row = begin_guess(issuer, &account, &nonce, now).await?;
+    let (row, guess) = begin_guess(issuer, &account, &nonce, now).await?;
 
     let registered = row.as_ref().map(|row| row.registered);
     let mut rng = issuer.random.generator();
@@ -65,30 +66,30 @@ pub async fn login(issuer: &Arc<Issuer>, request: LoginRequest) -> Result<LoginR
     let created = Timestamp::from_seconds(now.seconds());
     let expires = created.plus_seconds(issuer.config.limits.session_seconds);
     let new = NewSession { session, account: &account, sealed_key: &sealed_key, label: &label, created, expires };
-    open_session(issuer, &new, registered, now).await?;
+    open_session(issuer, &new, registered, &guess, now).await?;
     Ok(LoginResponse { proof, session, expires: expires.seconds() })
 }
 
-/// Counts the guess and uses the nonce up; returns what is known of the account.
+/// Counts the guess and uses the nonce up; returns what is known of the account, and where the guess was counted.
 async fn begin_guess(
     issuer: &Issuer,
     account: &[u8; 32],
     nonce: &OpenedNonce,
     now: Timestamp,
-) -> Result<Option<AccountRow>, Refusal> {
-    let counters = &attempts::guess(issuer, account, now);
+) -> Result<(Option<AccountRow>, [Counter; 2]), Refusal> {
+    let counters = attempts::guess(issuer, account, now);
     let (digest, expires) = (nonce.digest(), nonce.expires());
     issuer
         .db
         .run("count a guess", |tx| {
             Box::pin(async move {
-                attempts::count_each(tx, counters, now).await?;
+                let counted = attempts::count_each(tx, counters, now).await?;
                 // A nonce that was used cannot be guessed with: giving up here also takes the count back. Unless the one who used
                 // it was this transaction, whose commit nobody heard of: then the guess is counted twice, and goes on.
                 if !db::login::use_nonce(tx, &digest, expires).await? && !tx.may_have_committed() {
                     return Err(ProblemKind::LoginRefused.into());
                 }
-                Ok(db::register::find(tx, account).await?)
+                Ok((db::register::find(tx, account).await?, counted))
             })
         })
         .await
@@ -124,9 +125,9 @@ async fn open_session(
     issuer: &Issuer,
     new: &NewSession<'_>,
     registered: Timestamp,
+    guess: &[Counter],
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let counters = &attempts::guess(issuer, new.account, now);
     let keep = issuer.config.limits.sessions_per_account;
     issuer
         .db
@@ -138,7 +139,7 @@ async fn open_session(
                 }
                 db::sessions::delete_beyond(tx, new.account, keep.saturating_sub(1)).await?;
                 db::sessions::insert(tx, new).await?;
-                attempts::give_back_each(tx, counters).await?;
+                attempts::give_back_each(tx, guess).await?;
                 let row = db::register::find(tx, new.account).await?;
                 if row.is_none_or(|row| row.registered != registered) {
                     return Err(ProblemKind::LoginRefused.into());

@@ -40,11 +40,10 @@ pub async fn ask_code(issuer: &Arc<Issuer>, request: &CodeRequest) -> Result<Cod
     phone::check(&request.phone, &issuer.config.limits.countries)?;
     phone::check_gateway(&request.phone, &issuer.config.gateway)?;
     let now = issuer.now();
-    let counters = attempts::texts(issuer, &request.phone, now);
-    let each = &counters;
+    let each = attempts::texts(issuer, &request.phone, now);
     let counting =
         issuer.db.run("count a text", |tx| Box::pin(async move { attempts::count_each(tx, each, now).await }));
-    counting.await?;
+    let counters = counting.await?;
 
     let expires = Timestamp::from_seconds(now.seconds()).plus_seconds(issuer.config.limits.code_seconds);
     let mut rng = issuer.random.generator();
@@ -146,7 +145,7 @@ async fn count_try(
     cookie: &CookieContents,
     now: Timestamp,
 ) -> Result<Option<Vec<u8>>, Refusal> {
-    let counters = &[attempts::code_try(issuer, &request.cookie.0, cookie.expires)];
+    let counters = [attempts::code_try(issuer, &request.cookie.0, cookie.expires)];
     issuer
         .db
         .run("count a try", |tx| {

@@ -18,6 +18,7 @@ use super::{keys, register};
 use crate::app::Issuer;
 use crate::db;
 use crate::db::keys::ACCOUNTS;
+use crate::db::parts::Part;
 use crate::db::register::AccountRow;
 use crate::error::Refusal;
 use crate::secrets::digest;
@@ -174,5 +175,7 @@ pub(crate) async fn record(
             return Err(Refusal::Failed("a token was about to be counted twice"));
         }
     }
-    Ok(db::keys::add(tx, key, ACCOUNTS, n, now).await?)
+    let part = Part::draw(&mut issuer.random.generator());
+    let counted = db::keys::add(tx, (key, ACCOUNTS, part), n, u64::MAX, now).await?;
+    if counted { Ok(()) } else { Err(Refusal::Failed("a counter is full")) }
 }

@@ -249,6 +249,24 @@ impl World {
         path: &str,
         body: &impl Serialize,
     ) -> (Reply, bool) {
+        let (request, nonce) = self.relay_request(relay, key, path, body);
+        let reply = self.send(request).await;
+        let signature = reply.header(REPLY_HEADER).and_then(|text| text.parse::<Signature>().ok());
+        let public = self.info().await.public_key;
+        let signed = signature.is_some_and(|signature| {
+            relay_call::verify_reply(&public, &nonce, reply.status, &reply.body, &signature).is_ok()
+        });
+        (reply, signed)
+    }
+
+    /// What a relay sends.
+    pub fn relay_request(
+        &self,
+        relay: &str,
+        key: &IdentityKey,
+        path: &str,
+        body: &impl Serialize,
+    ) -> (Request<Body>, CallNonce) {
         let body = serde_json::to_vec(body).unwrap();
         let mut nonce = CallNonce([0; 16]);
         rand_core::Rng::fill_bytes(&mut self.rng(), &mut nonce.0);
@@ -258,13 +276,7 @@ impl World {
             .header(header::AUTHORIZATION, call.to_string())
             .body(Body::from(body))
             .unwrap();
-        let reply = self.send(request).await;
-        let signature = reply.header(REPLY_HEADER).and_then(|text| text.parse::<Signature>().ok());
-        let public = self.info().await.public_key;
-        let signed = signature.is_some_and(|signature| {
-            relay_call::verify_reply(&public, &nonce, reply.status, &reply.body, &signature).is_ok()
-        });
-        (reply, signed)
+        (request, nonce)
     }
 
     /// One number out of the database, past the issuer.
