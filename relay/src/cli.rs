@@ -181,7 +181,7 @@ fn template(config: &Config) -> String {
          # concurrent_requests = {}\n\
          # waiting_readers = {}\n\
          # waiting_readers_per_mailbox = {}\n\
-         # Messages that wait for the writer; more are told to come again.\n\
+         # Messages and lists of verdicts that wait for the writer; more are told to come again.\n\
          # queued_sends = {}\n\
          # How often it is looked for what other processes wrote, and how often a silent stream says a word.\n\
          # recheck_milliseconds = {}\n\

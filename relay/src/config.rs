@@ -99,7 +99,7 @@ pub struct Limits {
     pub heartbeat_seconds: u64,
     /// How often retention is enforced, seconds.
     pub housekeeping_seconds: u64,
-    /// Messages that wait for their transaction at a time; more are refused.
+    /// Messages, and recipients' lists of verdicts, that wait for their transaction at a time; more are refused.
     pub queued_sends: usize,
     /// How many struck nullifiers a mailbox has.
     pub strikes_per_mailbox: u64,

@@ -16,5 +16,6 @@ pub(crate) mod retention;
 pub(crate) mod seen;
 pub(crate) mod send;
 pub(crate) mod strike;
+pub(crate) mod verdicts;
 pub(crate) mod waiters;
 pub(crate) mod watch;

@@ -129,7 +129,7 @@ fn statements(file: &Path) -> Vec<(String, String)> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let strings = code.split('"').skip(1).step_by(2).map(|string| string.replace("\\\n", " "));
     let verb = |sql: &String| {
-        words(sql).first().is_some_and(|verb| ["select", "insert", "update", "delete"].contains(&verb.as_str()))
+        words(sql).first().is_some_and(|verb| ["select", "insert", "update", "delete", "with"].contains(&verb.as_str()))
     };
     strings.filter(verb).map(|sql| (file.display().to_string(), sql)).collect()
 }
@@ -308,6 +308,8 @@ fn every_statement_on_the_way_of_a_request_names_its_shard() {
                 }
                 let names_it = match words.first() {
                     Some(&"insert") => words.get(3) == Some(column) || words.contains(&"select"),
+                    // Pairs that are named as arguments.
+                    Some(&"with") => sql.starts_with(&format!("with named {column} ")),
                     _ => sql.contains(&format!("{column} $")) || sql.contains(&format!("{column} in $")),
                 };
                 assert!(names_it, "{place}: {sql}: {table} is not asked by {column}");

@@ -23,7 +23,11 @@ static TAKE: Many = Many::rows(
 const UNTAKE: &str = "DELETE FROM reply_nullifiers WHERE mailbox = $1 AND epoch = $2 AND nullifier = $3";
 static VERSIONS: Many =
     Many::list("SELECT mailbox, key_version FROM reply_keys WHERE mailbox IN ($1)", &[Column::Blob]);
-const CAME: &str = "SELECT 1 FROM reply_nullifiers WHERE mailbox = $1 AND message = $2";
+static CAME: Many = Many::rows(
+    "WITH named (mailbox, message) AS (VALUES ($1, $2)) SELECT mailbox, message FROM reply_nullifiers \
+     WHERE (mailbox, message) IN (SELECT mailbox, message FROM named)",
+    &[Column::Blob, Column::Blob],
+);
 const PIN_POLICY: &str = "UPDATE reply_fence SET epoch_seconds = $1, period_seconds = $2 WHERE epoch_seconds IS NULL";
 const IS_POLICY: &str = "SELECT 1 FROM reply_fence WHERE epoch_seconds = $1 AND period_seconds = $2";
 const FENCE: &str = "SELECT epoch FROM reply_fence WHERE one = 1";
@@ -135,9 +139,14 @@ pub(crate) async fn versions(
     rows.iter().map(read).collect()
 }
 
-/// Whether a reply of this name came to the mailbox, in an epoch that is not dropped yet.
-pub(crate) async fn came(tx: &mut Tx<'_>, mailbox: &MailboxId, message: &MessageId) -> Result<bool, StoreError> {
-    Ok(tx.fetch_optional(CAME, &[mailbox.0.into(), message.0.into()]).await?.is_some())
+/// Those of these that are replies which came to their mailbox, in an epoch that is not dropped yet.
+pub(crate) async fn came(
+    tx: &mut Tx<'_>,
+    messages: HashSet<(MailboxId, MessageId)>,
+) -> Result<HashSet<(MailboxId, MessageId)>, StoreError> {
+    let keys = messages.into_iter().map(|(mailbox, message)| vec![mailbox.0.into(), message.0.into()]).collect();
+    let rows = tx.fetch_many(&CAME, keys).await?;
+    rows.iter().map(|row| Ok((MailboxId(row.array(0)?), MessageId(row.array(1)?)))).collect()
 }
 
 /// The last epoch whose nullifiers have been dropped: nothing can say any more which slots were used up to it. None before the first.

@@ -1,6 +1,8 @@
 //! What is forgotten: old messages, the ledger rows of keys that have ended, what was kept of epochs that are over, and prekeys that were
 //! claimed some time ago.
 
+use std::collections::HashSet;
+
 use postern_protocol::ids::{MailboxId, MessageId, TokenKeyId};
 use postern_store::{StoreError, Tx};
 
@@ -34,7 +36,7 @@ pub(crate) async fn old_messages(
     tx: &mut Tx<'_>,
     before: u64,
     limit: u64,
-) -> Result<Vec<(MailboxId, MessageId)>, StoreError> {
+) -> Result<HashSet<(MailboxId, MessageId)>, StoreError> {
     let rows = tx.fetch_all(OLD_MESSAGES, &[int(before).into(), int(limit).into()]).await?;
     rows.iter().map(|row| Ok((MailboxId(row.array(0)?), MessageId(row.array(1)?)))).collect()
 }

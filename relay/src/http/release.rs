@@ -7,7 +7,8 @@ use super::body::Json;
 use crate::app::App;
 use crate::error::Refusal;
 use crate::service::mailbox::Owner;
-use crate::service::release::{Action, act};
+use crate::service::release::act;
+use crate::service::verdicts::Action;
 
 /// Deletes messages from the queue.
 pub(crate) async fn acknowledge(

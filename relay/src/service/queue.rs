@@ -1,5 +1,7 @@
 //! Queueing (design §2.1): a right is used and its message queued in one transaction, which messages that come in at the same time share.
 //!
+//! What recipients do with their messages shares it as well: a verdict costs a sync of the disk like a send, and there are as many.
+//!
 //! Here everything is checked that must hold at the moment of the commit: that the mailbox is open and has room, that the token's key or
 //! the reply's epoch and key are still in force, and that the right is unused. What is refused leaves nothing, and the others of its
 //! group are none the worse for it.
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use postern_protocol::ids::{MailboxId, MessageId, Nullifier};
 use postern_protocol::problem::ProblemKind;
+use postern_protocol::release;
 use postern_protocol::reply::ReplyAuthorization;
 use postern_store::{Db, Dropped, Group, Holder, StoreError, Tx, Work};
 
@@ -20,9 +23,12 @@ use crate::db::reply::{self, Slot, Taken};
 use crate::db::send::{self, LedgerRow, Spend};
 use crate::db::strike;
 use crate::error::Refusal;
+use crate::service::verdicts::{self, Act};
 
-/// Messages of one transaction.
+/// Messages and lists that are taken at a time.
 const MOST: usize = 256;
+/// Messages that one transaction names, in sends and in lists: senders wait no longer than for that.
+const MOST_NAMED: usize = 1024;
 /// What a sender is told to wait when too much is queued, seconds.
 const BUSY_RETRY: u64 = 1;
 
@@ -87,18 +93,46 @@ pub(crate) enum Outcome {
     NoMailbox,
 }
 
+/// What waits for the writer.
+enum Entry {
+    Put(Job),
+    Act(Act),
+}
+
+impl Entry {
+    /// How many messages it names.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Put(_) => 1,
+            Self::Act(act) => act.messages.len().max(1),
+        }
+    }
+}
+
+/// What became of it.
+enum Answer {
+    Put(Outcome),
+    Act(release::Outcome),
+}
+
 /// The queues of all mailboxes.
 #[derive(Debug)]
-pub(crate) struct Queue(Group<Job, Result<Outcome, StoreError>>);
+pub(crate) struct Queue(Group<Entry, Result<Answer, StoreError>>);
 
 impl Queue {
     /// Starts the writer; it ends with the queue.
     pub(crate) fn start(db: &Db, limits: &Limits, process: Holder) -> Self {
         let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
         let db = db.clone();
-        let work: Work<Job, _> = Arc::new(move |jobs| {
+        let work: Work<Entry, _> = Arc::new(move |entries| {
             let db = db.clone();
-            Box::pin(async move { write(&db, jobs, quota, process).await })
+            Box::pin(async move {
+                let mut answers = Vec::with_capacity(entries.len());
+                for part in parts(entries) {
+                    answers.extend(write(&db, part, quota, process).await);
+                }
+                answers
+            })
         });
         Self(Group::start(MOST, limits.queued_sends, work))
     }
@@ -108,40 +142,105 @@ impl Queue {
     /// # Errors
     /// `unavailable` with a retry time if too many wait; what the database says.
     pub(crate) async fn put(&self, job: Job) -> Result<Outcome, Refusal> {
-        match self.0.run(job).await {
-            Ok(outcome) => Ok(outcome?),
+        match self.run(Entry::Put(job)).await? {
+            Answer::Put(outcome) => Ok(outcome),
+            Answer::Act(_) => Err(StoreError::GivenUp.into()),
+        }
+    }
+
+    /// Does with messages what their recipient says.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) async fn act(&self, act: Act) -> Result<release::Outcome, Refusal> {
+        match self.run(Entry::Act(act)).await? {
+            Answer::Act(outcome) => Ok(outcome),
+            Answer::Put(_) => Err(StoreError::GivenUp.into()),
+        }
+    }
+
+    async fn run(&self, entry: Entry) -> Result<Answer, Refusal> {
+        match self.0.run(entry).await {
+            Ok(answer) => Ok(answer?),
             Err(Dropped::Full) => Err(Refusal::retry_after(ProblemKind::Unavailable, BUSY_RETRY)),
             Err(Dropped::Closed) => Err(StoreError::Lost.into()),
         }
     }
 }
 
+/// The entries in the same order, in parts that each fit into a transaction.
+fn parts(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
+    let mut parts: Vec<Vec<Entry>> = Vec::new();
+    let mut named = 0_usize;
+    for entry in entries {
+        let more = named.saturating_add(entry.weight());
+        match parts.last_mut() {
+            Some(part) if more <= MOST_NAMED => {
+                named = more;
+                part.push(entry);
+            }
+            _ => {
+                named = entry.weight();
+                parts.push(vec![entry]);
+            }
+        }
+    }
+    parts
+}
+
 /// All in one transaction. If it is refused, each in its own, so that what is wrong with one is not the others' affair; a database that is
 /// busy or away is so for all of them, and the next ones are not kept waiting.
-async fn write(db: &Db, jobs: Vec<Job>, quota: Quota, process: Holder) -> Vec<Result<Outcome, StoreError>> {
-    match write_once(db, &jobs, quota, process).await {
-        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-        Err(StoreError::Busy) => jobs.iter().map(|_| Err(StoreError::Busy)).collect(),
-        Err(StoreError::Lost) => jobs.iter().map(|_| Err(StoreError::Lost)).collect(),
-        Err(error) if jobs.len() == 1 => vec![Err(error)],
+async fn write(db: &Db, entries: Vec<Entry>, quota: Quota, process: Holder) -> Vec<Result<Answer, StoreError>> {
+    match write_once(db, &entries, quota, process).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(StoreError::Busy) => entries.iter().map(|_| Err(StoreError::Busy)).collect(),
+        Err(StoreError::Lost) => entries.iter().map(|_| Err(StoreError::Lost)).collect(),
+        Err(error) if entries.len() == 1 => vec![Err(error)],
         Err(_) => {
-            let mut outcomes = Vec::with_capacity(jobs.len());
-            for job in &jobs {
-                let alone = write_once(db, std::slice::from_ref(job), quota, process).await;
-                outcomes.push(alone.and_then(|mut outcomes| outcomes.pop().ok_or(StoreError::GivenUp)));
+            let mut answers = Vec::with_capacity(entries.len());
+            for entry in &entries {
+                let alone = write_once(db, std::slice::from_ref(entry), quota, process).await;
+                answers.push(alone.and_then(|mut answers| answers.pop().ok_or(StoreError::GivenUp)));
             }
-            outcomes
+            answers
         }
     }
 }
 
-async fn write_once(db: &Db, jobs: &[Job], quota: Quota, process: Holder) -> Result<Vec<Outcome>, StoreError> {
-    db.run("queue", |tx| Box::pin(async move { Batch::begin(tx, jobs).await?.decide(tx, quota, &process).await })).await
+/// What recipients say first: it makes room.
+async fn write_once(db: &Db, entries: &[Entry], quota: Quota, process: Holder) -> Result<Vec<Answer>, StoreError> {
+    let (mut jobs, mut acts) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match entry {
+            Entry::Put(job) => jobs.push(job),
+            Entry::Act(act) => acts.push(act),
+        }
+    }
+    let (jobs, acts) = (&jobs, &acts);
+    let (acted, queued) = db
+        .run("queue", |tx| {
+            Box::pin(async move {
+                let acted = verdicts::decide(tx, acts).await?;
+                let queued = if jobs.is_empty() {
+                    Vec::new()
+                } else {
+                    Batch::begin(tx, jobs).await?.decide(tx, quota, &process).await?
+                };
+                Ok::<_, StoreError>((acted, queued))
+            })
+        })
+        .await?;
+    let (mut acted, mut queued) = (acted.into_iter().map(Answer::Act), queued.into_iter().map(Answer::Put));
+    let answer = |entry: &Entry| match entry {
+        Entry::Put(_) => queued.next(),
+        Entry::Act(_) => acted.next(),
+    };
+    entries.iter().map(answer).collect::<Option<_>>().ok_or(StoreError::GivenUp)
 }
 
 /// A group of jobs, and what was found out about them in the transaction.
 struct Batch<'a> {
-    jobs: &'a [Job],
+    jobs: &'a [&'a Job],
     rooms: HashMap<MailboxId, Room>,
     retired: HashSet<[u8; 32]>,
     /// Versions of group secrets.
@@ -156,10 +255,10 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    async fn begin(tx: &mut Tx<'_>, jobs: &'a [Job]) -> Result<Self, StoreError> {
+    async fn begin(tx: &mut Tx<'_>, jobs: &'a [&'a Job]) -> Result<Self, StoreError> {
         let spends =
             || jobs.iter().filter_map(|job| if let Right::Token(spend) = &job.right { Some(spend) } else { None });
-        let mailboxes: HashSet<_> = jobs.iter().map(Job::mailbox).collect();
+        let mailboxes: HashSet<_> = jobs.iter().map(|job| job.mailbox()).collect();
         let rooms = queue::rooms(tx, mailboxes.into_iter()).await?;
         let key_ids: HashSet<_> = spends().map(|spend| spend.key_id.0).collect();
         let retired = send::retired(tx, key_ids).await?;
@@ -174,7 +273,7 @@ impl<'a> Batch<'a> {
             rows: HashMap::new(),
         };
         let of_replies: HashSet<_> =
-            jobs.iter().filter(|job| matches!(job.right, Right::Slot { .. })).map(Job::mailbox).collect();
+            jobs.iter().filter(|job| matches!(job.right, Right::Slot { .. })).map(|job| job.mailbox()).collect();
         if !of_replies.is_empty() {
             batch.fence = reply::fence(tx).await?;
             batch.keys = reply::versions(tx, of_replies).await?;

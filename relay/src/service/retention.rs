@@ -80,9 +80,7 @@ async fn delete_messages(app: &App, lease: &mut Lease, before: u64) -> Result<us
             .run("retention_messages", |tx| {
                 Box::pin(async move {
                     let old = retention::old_messages(tx, before, BATCH).await?;
-                    for (mailbox, message) in &old {
-                        release::remove(tx, mailbox, message).await?;
-                    }
+                    release::remove(tx, &old).await?;
                     Ok::<_, StoreError>(old.len())
                 })
             })

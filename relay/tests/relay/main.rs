@@ -28,4 +28,5 @@ mod reply_model;
 mod reply_reveal;
 mod reply_strike;
 mod send;
+mod verdicts;
 mod world;
