@@ -22,9 +22,9 @@ const FEW: usize = 10;
 /// Rounds with few and with many; odd, so that there is a median.
 const ROUNDS: usize = 5;
 /// Messages of a round, one after the other.
-const MESSAGES: usize = 1000;
+const MESSAGES: usize = 1500;
 /// Between two messages.
-const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE: Duration = Duration::from_millis(2);
 /// Until a server has given back what it needed for accepting.
 const SETTLE: Duration = Duration::from_secs(3);
 /// How long nothing happens but waiting: two heartbeats.
@@ -49,12 +49,10 @@ async fn measure() -> ExitCode {
     let mut few = Vec::new();
     let mut readers = Readers::default();
     more(&mut readers, &relay, &relay.process.url, FEW).await;
-    for round in 0..=ROUNDS {
-        let latency = deliver(&relay, &mut readers).await;
-        // The first makes plans and pages.
-        if round > 0 {
-            few.push(latency);
-        }
+    // The first makes plans and pages.
+    deliver(&relay, &mut readers).await;
+    for _ in 0..ROUNDS / 2 {
+        few.push(deliver(&relay, &mut readers).await);
     }
     let before = memory(&relay.process);
     more(&mut readers, &relay, &relay.process.url, MANY - FEW).await;
@@ -64,6 +62,12 @@ async fn measure() -> ExitCode {
     let mut many = Vec::new();
     for _ in 0..ROUNDS {
         many.push(deliver(&relay, &mut readers).await);
+    }
+    // And again with few, so that what changes with time is on both sides.
+    readers.keep(FEW).await;
+    sleep(SETTLE).await;
+    while few.len() < ROUNDS {
+        few.push(deliver(&relay, &mut readers).await);
     }
     drop(readers);
 

@@ -57,27 +57,7 @@ async fn a_transaction_that_found_everything_done_waits_for_the_standby_as_the_o
     assert!(spend(&db, [1; 4]).await.unwrap());
     say(&db, "alter system set synchronous_standby_names = '*'; select pg_reload_conf()").await;
     for settle in [false, true] {
-        let again = {
-            let db = db.clone();
-            move || {
-                let db = db.clone();
-                tokio::spawn(async move { if settle { db.settle().await } else { spend(&db, [1; 4]).await.map(drop) } })
-            }
-        };
-        // What the server is told to do it does in a moment.
-        let waiting = async {
-            loop {
-                let asked = again();
-                while !asked.is_finished() {
-                    if waits(&db).await {
-                        break;
-                    }
-                }
-                if !asked.is_finished() {
-                    return asked;
-                }
-            }
-        };
+        let waiting = one_that_waits(&db, settle);
         let waiting = tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("nothing waits");
         assert_eq!(count(&db).await, 1, "reading waits for nobody");
         assert!(!waiting.is_finished());
@@ -86,6 +66,24 @@ async fn a_transaction_that_found_everything_done_waits_for_the_standby_as_the_o
         say(&db, "alter system set synchronous_standby_names = '*'; select pg_reload_conf()").await;
     }
     say(&db, "alter system set synchronous_standby_names = ''; select pg_reload_conf()").await;
+}
+
+/// Asks until a question waits for a standby: what the server is told to do it does in a moment.
+async fn one_that_waits(db: &Db, settle: bool) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+    loop {
+        let asked = tokio::spawn({
+            let db = db.clone();
+            async move { if settle { db.settle().await } else { spend(&db, [1; 4]).await.map(drop) } }
+        });
+        while !asked.is_finished() {
+            if waits(db).await {
+                break;
+            }
+        }
+        if !asked.is_finished() {
+            return asked;
+        }
+    }
 }
 
 async fn say(db: &Db, sql: &'static str) {
