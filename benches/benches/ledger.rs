@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use postern_benches::client::{Client, told};
+use postern_benches::client::told;
+use postern_benches::crowd::Crowd;
 use postern_benches::mint::Mint;
 use postern_benches::ratio::{Bar, Ratios, median};
 use postern_benches::relay::{Relay, engine};
@@ -39,14 +40,14 @@ async fn measure() -> ExitCode {
     let small = Relay::start(MAILBOXES, |_| {}, |database, mint| fill(database, mint, SMALL)).await;
     let large = Relay::start(MAILBOXES, |_| {}, |database, mint| fill(database, mint, rows)).await;
     let relays = [small, large];
-    let clients =
-        [Client::of(&relays[0].process.url, IN_FLIGHT).await, Client::of(&relays[1].process.url, IN_FLIGHT).await];
+    let mut crowds =
+        [Crowd::of(&relays[0].process.url, IN_FLIGHT).await, Crowd::of(&relays[1].process.url, IN_FLIGHT).await];
 
     let mut means = [Vec::new(), Vec::new()];
     // The first makes plans and finds pages.
     for round in 0..=ROUNDS {
-        for (n, (relay, client)) in relays.iter().zip(&clients).enumerate() {
-            let (rate, latency) = client.round(relay.sends(MESSAGES)).await;
+        for (n, (relay, crowd)) in relays.iter().zip(&mut crowds).enumerate() {
+            let (rate, latency) = crowd.round(&relay.sends(MESSAGES)).await;
             if round > 0 {
                 println!("ledger of {:>9} rows: {rate:.0} a second; ms: {}", [SMALL, rows][n], told(&latency));
                 means[n].push(latency.mean);

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 const MANY: usize = 10_000;
 const FEW: usize = 10;
 /// Rounds with few and with many; odd, so that there is a median.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 /// Messages of a round, one after the other.
 const MESSAGES: usize = 1500;
 /// Between two messages.

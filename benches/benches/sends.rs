@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use postern_benches::bare::{BATCH, Bare, COMMIT};
 use postern_benches::client::{Client, SEND, latency, told};
+use postern_benches::crowd::Crowd;
 use postern_benches::ratio::{Bar, Ratios, median};
 use postern_benches::relay::{Relay, engine, engine_process};
 use postern_benches::role::{Process, Role, is_bench, play};
@@ -20,8 +21,8 @@ use postern_load::usage::Snapshot;
 const ROUNDS: usize = 5;
 /// Messages of a round.
 const MESSAGES: usize = 6000;
-/// Requests under way at a time: two groups, one that is written and one that comes in.
-const IN_FLIGHT: usize = 2 * BATCH;
+/// Requests under way at a time: a group that is written, one that waits, and one that comes in.
+const IN_FLIGHT: usize = 3 * BATCH;
 /// Requests that may be under way at half the rate: all that come while the disk stalls.
 const OUTSTANDING: usize = 1000;
 /// Messages at half the rate.
@@ -42,12 +43,12 @@ async fn measure() -> ExitCode {
     let mut ratios = Ratios::new(engine());
     let relay = Relay::start(MAILBOXES, |_| {}, |_, _| {}).await;
     let bare = Bare::open(&relay.database).await;
-    let client = Client::of(&relay.process.url, IN_FLIGHT).await;
+    let mut crowd = Crowd::of(&relay.process.url, IN_FLIGHT).await;
     let hello = Process::start(Role::Hello, &[]);
-    let hello_client = Client::of(&hello.url, IN_FLIGHT).await;
+    let mut hello_crowd = Crowd::of(&hello.url, IN_FLIGHT).await;
 
     // Plans and pages are made at first use.
-    client.round(relay.sends(2000)).await;
+    crowd.round(&relay.sends(2000)).await;
     bare.write(&Bare::rows(&relay.mailboxes, 2000)).await;
     let (mut sends, mut rows) = (Vec::new(), Vec::new());
     let (mut send_cpu, mut row_cpu, mut hello_cpu) = (Vec::new(), Vec::new(), Vec::new());
@@ -60,11 +61,11 @@ async fn measure() -> ExitCode {
 
         let prepared = relay.sends(MESSAGES);
         let cpu = Cpu::of(relay.servers());
-        sends.push(client.round(prepared.clone()).await.0);
+        sends.push(crowd.round(&prepared).await.0);
         send_cpu.push(cpu.each(MESSAGES));
 
         let cpu = Cpu::of(vec![hello.id()]);
-        hello_client.round(prepared).await;
+        hello_crowd.round(&prepared).await;
         hello_cpu.push(cpu.each(MESSAGES));
     }
     let [sends, rows] = [sends, rows].map(median);
@@ -81,7 +82,7 @@ async fn measure() -> ExitCode {
     let half = sends / 2.0;
     let recorder = Arc::new(Recorder::default());
     bare.write_at(&Bare::rows(&relay.mailboxes, PACED), half, &recorder).await;
-    drop(client);
+    drop(crowd);
     let strangers = Client::of(&relay.process.url, OUTSTANDING).await;
     strangers.paced(relay.sends(PACED), half, &recorder).await;
     let [commit, send] = [COMMIT, SEND].map(|name| latency(&recorder, name));

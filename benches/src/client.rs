@@ -25,25 +25,14 @@ impl Client {
         Self { connections: Arc::new(connections), at_once }
     }
 
-    /// As fast as it goes, all connections busy; messages a second, and how long one took, µs.
-    pub async fn round(&self, prepared: Vec<Request>) -> (f64, Latency) {
-        let (count, recorder) = (prepared.len(), Arc::new(Recorder::default()));
-        let ran = self.run(Pace::Closed { in_flight: self.at_once }, prepared, &recorder).await;
-        (count as f64 / ran.as_secs_f64(), latency(&recorder, SEND))
-    }
-
-    /// At a rate, as if from strangers who know nothing of each other. A send counts from when it was due.
-    pub async fn paced(&self, prepared: Vec<Request>, per_second: f64, recorder: &Arc<Recorder>) {
-        self.run(Pace::Open { per_second, most_outstanding: self.at_once }, prepared, recorder).await;
-    }
-
     /// One; it must be taken.
     pub async fn send(&self, request: Request) {
         let reply = self.connections.send(request).await.unwrap();
         assert_eq!(reply.status, 201, "a send was refused");
     }
 
-    async fn run(&self, pace: Pace, prepared: Vec<Request>, recorder: &Arc<Recorder>) -> Duration {
+    /// At a rate, as if from strangers who know nothing of each other. A send counts from when it was due.
+    pub async fn paced(&self, prepared: Vec<Request>, per_second: f64, recorder: &Arc<Recorder>) {
         let count = prepared.len() as u64;
         let (prepared, connections) = (Arc::new(prepared), Arc::clone(&self.connections));
         let one = move |n: u64| {
@@ -56,10 +45,10 @@ impl Client {
                 }
             }
         };
+        let pace = Pace::Open { per_second, most_outstanding: self.at_once };
         let limit = Limit { count: Some(count), ..Limit::default() };
         let ran = run(pace, limit, &Stop::default(), recorder, SEND, one).await;
         assert_eq!((ran.ended, ran.not_started), (count, 0));
-        ran.elapsed
     }
 }
 

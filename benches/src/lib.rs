@@ -17,6 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod bare;
 pub mod client;
+pub mod crowd;
 pub mod mint;
 pub mod peer;
 pub mod ratio;

@@ -78,6 +78,17 @@ impl Request {
         self
     }
 
+    /// As it goes over the wire to `host`, for a client that does without hyper.
+    pub fn encode(&self, host: &str) -> Vec<u8> {
+        let mut bytes = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.method, self.path).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\n\r\n", self.body.len()).into_bytes());
+        bytes.extend(&self.body);
+        bytes
+    }
+
     fn build(self, host: &HeaderValue) -> http::Request<Full<Bytes>> {
         let has_body = !self.body.is_empty() || self.method != Method::GET;
         let length = self.body.len();
