@@ -113,8 +113,9 @@ struct Known {
 
 async fn known(app: &App, reply: &Reply, epoch_now: u32) -> Result<Known, Refusal> {
     let (slot, version) = (&reply.slot, reply.shown.key_version);
+    // Statement by statement: whatever changes in between is found by the transaction that uses the slot.
     app.db
-        .read("reply_seen", |tx| {
+        .glance("reply_seen", |tx| {
             Box::pin(async move {
                 Ok(Known {
                     is_open: mailbox::exists(tx, &slot.mailbox).await?,
