@@ -66,7 +66,7 @@ mod tests {
     use crate::db::MIGRATIONS;
     use crate::db::send::{TokenState, find};
     use postern_store::Db;
-    use postern_test_database::TestDatabase;
+    use postern_test_database::{Engine, TestDatabase};
 
     fn exchange(digest: u8) -> Exchange {
         Exchange {
@@ -81,7 +81,12 @@ mod tests {
     #[tokio::test]
     async fn a_late_end_or_undoing_of_one_exchange_does_not_touch_the_next() {
         let dir = tempfile::TempDir::new().unwrap();
-        let database = TestDatabase::of_this_run(dir.path().join("relay.db"));
+        for engine in Engine::ALL {
+            end_and_undo_late(&TestDatabase::new(engine, dir.path().join("relay.db"))).await;
+        }
+    }
+
+    async fn end_and_undo_late(database: &TestDatabase) {
         let db = Db::open(&database.url(), MIGRATIONS).await.unwrap();
         let row = db.run("all of it", |tx| {
             Box::pin(async move {
