@@ -4,6 +4,7 @@
 //! A step is what a transaction or a message is in the real thing. Every request may be made again at any time, so that lost answers need
 //! no step of their own; what a relay does with one is lost when it dies, and what is in a database stays.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -185,8 +186,8 @@ impl World {
                 state.acknowledged.insert((token, mailbox));
             }
             Work::Answered(token, mailbox) => {
-                if !state.ledger.contains_key(&token) {
-                    state.ledger.insert(token, Row::Attached(mailbox));
+                if let Entry::Vacant(row) = state.ledger.entry(token) {
+                    row.insert(Row::Attached(mailbox));
                     state.messages.insert((token, mailbox));
                 }
             }
