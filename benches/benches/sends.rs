@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use postern_benches::bare::{BATCH, Bare, COMMIT};
-use postern_benches::client::{Client, SEND, latency, told};
+use postern_benches::client::{SEND, latency, told};
 use postern_benches::crowd::Crowd;
 use postern_benches::ratio::{Bar, Ratios, median};
 use postern_benches::relay::{Relay, engine, engine_process};
@@ -83,8 +83,8 @@ async fn measure() -> ExitCode {
     let recorder = Arc::new(Recorder::default());
     bare.write_at(&Bare::rows(&relay.mailboxes, PACED), half, &recorder).await;
     drop(crowd);
-    let strangers = Client::of(&relay.process.url, OUTSTANDING).await;
-    strangers.paced(relay.sends(PACED), half, &recorder).await;
+    let mut strangers = Crowd::of(&relay.process.url, OUTSTANDING).await;
+    strangers.paced(&relay.sends(PACED), half, &recorder).await;
     let [commit, send] = [COMMIT, SEND].map(|name| latency(&recorder, name));
     println!("at {half:.0} a second, ms: a cold send {}; a bare commit {}", told(&send), told(&commit));
     ratios.print("send_p99_vs_commit_p99", send.p99 / commit.p99, Bar::AtMost(5.0));

@@ -1,5 +1,5 @@
-//! As many senders as there are connections, each with its next message as soon as the last is answered, over plain sockets: they share the
-//! cores with the servers, and must cost little.
+//! Senders over plain sockets, each with its next message as soon as the last is answered, or when it is due: they share the cores with the
+//! servers, and must cost little.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,31 +36,47 @@ impl Crowd {
         Self { address, streams }
     }
 
-    /// All of the requests, which must be taken; messages a second, and how long one took, µs.
+    /// All of the requests, which must be taken, as fast as it goes; messages a second, and how long one took, µs.
     pub async fn round(&mut self, prepared: &[Request]) -> (f64, Latency) {
-        let count = prepared.len();
+        let recorder = Arc::new(Recorder::default());
+        let took = self.run(prepared, None, &recorder).await;
+        (prepared.len() as f64 / took.as_secs_f64(), latency(&recorder, SEND))
+    }
+
+    /// The same at a rate, as if from strangers who know nothing of each other: each begins when it is due, whatever became of the others,
+    /// as long as there is a connection left; and counts from then.
+    pub async fn paced(&mut self, prepared: &[Request], per_second: f64, recorder: &Arc<Recorder>) {
+        self.run(prepared, Some(per_second), recorder).await;
+    }
+
+    async fn run(&mut self, prepared: &[Request], rate: Option<f64>, recorder: &Arc<Recorder>) -> Duration {
         let prepared: Arc<Vec<_>> = Arc::new(prepared.iter().map(|request| request.encode(&self.address)).collect());
-        let (next, recorder) = (Arc::new(AtomicUsize::new(0)), Arc::new(Recorder::default()));
+        let next = Arc::new(AtomicUsize::new(0));
         let mut senders = JoinSet::new();
-        let begun = Instant::now();
+        let start = Instant::now();
         for mut stream in self.streams.drain(..) {
-            let (prepared, next, recorder) = (Arc::clone(&prepared), Arc::clone(&next), Arc::clone(&recorder));
+            let (prepared, next, recorder) = (Arc::clone(&prepared), Arc::clone(&next), Arc::clone(recorder));
             senders.spawn(async move {
-                while let Some(request) = prepared.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begun = Instant::now();
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(request) = prepared.get(n) else { break };
+                    let due = match rate {
+                        Some(rate) => start + Duration::from_secs_f64(n as f64 / rate),
+                        None => Instant::now(),
+                    };
+                    tokio::time::sleep_until(due.into()).await;
                     send(&mut stream, request).await;
-                    recorder.record(SEND, begun.elapsed(), &Outcome::Done(201));
+                    recorder.record(SEND, due.elapsed(), &Outcome::Done(201));
                 }
                 (stream, Instant::now())
             });
         }
-        let mut ended = begun;
+        let mut ended = start;
         for (stream, when) in senders.join_all().await {
             self.streams.push(stream);
             ended = ended.max(when);
         }
-        let took: Duration = ended - begun;
-        (count as f64 / took.as_secs_f64(), latency(&recorder, SEND))
+        ended - start
     }
 }
 
