@@ -115,7 +115,7 @@ async fn more(readers: &mut Readers, relay: &Relay, url: &str, count: usize) {
 
 /// Messages to the first readers in turn; how long it takes from sending one until its reader is told, µs.
 async fn deliver(relay: &Relay, readers: &mut Readers) -> Latency {
-    let client = Client::of(&relay.process.url, 1).await;
+    let client = Client::of(&relay.process.url).await;
     let recorder = Recorder::default();
     let tokens = relay.mint.tokens(MESSAGES);
     for (n, token) in tokens.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! One message after the other through the load generator's own connections, and how long sends took.
+//! One message after the other through a connection of the load generator's own, and how long sends took.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use postern_load::measure::{Latency, Recorder};
 /// Name of the sends in a [`Recorder`].
 pub const SEND: &str = "send";
 
-/// Connections to one server.
+/// A connection to one server.
 #[derive(Debug)]
 pub struct Client(Connections);
 
 impl Client {
-    /// With so many connections open.
-    pub async fn of(url: &str, at_once: usize) -> Self {
-        let connections = Connections::new(url, at_once).unwrap();
-        connections.open(at_once).await.unwrap();
-        Self(connections)
+    /// Opens it.
+    pub async fn of(url: &str) -> Self {
+        let connection = Connections::new(url, 1).unwrap();
+        connection.open(1).await.unwrap();
+        Self(connection)
     }
 
     /// One; it must be taken.

@@ -1,5 +1,5 @@
-//! The look before the signature: whether a mailbox is open, and whether a token was dealt with. Requests that come in at the same time
-//! share one look.
+//! The look at a token that does not hold, or not any more: whether the mailbox is open, and whether the token was dealt with before.
+//! Requests that come in at the same time share one look. One that holds is not looked at: spending it finds out (ADR 16).
 
 use std::sync::Arc;
 
