@@ -16,6 +16,7 @@ pub mod prekeys;
 pub mod replies;
 pub mod requests;
 pub mod socks;
+pub mod storm;
 pub mod tables;
 pub mod traffic;
 pub mod world;
