@@ -7,13 +7,13 @@ use postern_protocol::send::EVENTS_PATH;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 /// Open event streams of one server.
 #[derive(Debug)]
 pub struct Readers {
     tasks: JoinSet<()>,
-    handles: Vec<AbortHandle>,
+    count: usize,
     news: UnboundedReceiver<(usize, Instant)>,
     tell: UnboundedSender<(usize, Instant)>,
 }
@@ -21,14 +21,14 @@ pub struct Readers {
 impl Default for Readers {
     fn default() -> Self {
         let (tell, news) = unbounded_channel();
-        Self { tasks: JoinSet::new(), handles: Vec::new(), news, tell }
+        Self { tasks: JoinSet::new(), count: 0, news, tell }
     }
 }
 
 impl Readers {
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.handles.len()
+        self.count
     }
 
     /// One more, by this permission; returns once the server has begun to answer.
@@ -42,8 +42,8 @@ impl Readers {
         let mut buffer = [0; 1024];
         let read = stream.read(&mut buffer).await.unwrap();
         assert!(buffer[..read].starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&buffer[..read]));
-        let (reader, tell) = (self.handles.len(), self.tell.clone());
-        let handle = self.tasks.spawn(async move {
+        let (reader, tell) = (self.count, self.tell.clone());
+        self.tasks.spawn(async move {
             // A server's chunk comes in one piece: it is written in one.
             loop {
                 let read = stream.read(&mut buffer).await.unwrap();
@@ -53,16 +53,7 @@ impl Readers {
                 }
             }
         });
-        self.handles.push(handle);
-    }
-
-    /// Ends all but the first so many.
-    pub async fn keep(&mut self, count: usize) {
-        self.handles.drain(count..).for_each(|handle| handle.abort());
-        while self.tasks.len() > count {
-            let ended = self.tasks.join_next().await;
-            assert!(ended.is_some_and(|ended| ended.is_err_and(|error| error.is_cancelled())), "a reader has ended");
-        }
+        self.count += 1;
     }
 
     /// The next that is told of mail, and when.

@@ -77,6 +77,13 @@ impl Process {
         Self { child, url }
     }
 
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()]).status().unwrap();
+        assert!(status.success(), "{name}");
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.child.id()

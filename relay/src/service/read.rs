@@ -8,7 +8,7 @@ use postern_protocol::problem::ProblemKind;
 use postern_protocol::send::{Messages, QueuedMessage};
 use postern_protocol::time::Timestamp;
 use postern_store::StoreError;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::app::App;
 use crate::db::read::{self, Status};
@@ -101,7 +101,8 @@ pub(crate) fn events(
     let heartbeat = Duration::from_secs(app.config.limits.heartbeat_seconds);
     let mut stopping = app.stopping.clone();
     Ok(async_stream::stream! {
-        let mut seen = None;
+        // Readers come together when a server starts: each keeps a time of its own, so that their heartbeats do not.
+        let (mut seen, mut due) = (None, Instant::now() + waiter.share_of(heartbeat));
         // A database that fails ends the stream: the client comes back and is told so.
         while app.clock.now() < expires
             // Boxed: an idle reader keeps no room for it.
@@ -116,9 +117,12 @@ pub(crate) fn events(
             loop {
                 let woken = tokio::select! {
                     () = waiter.woken() => true,
-                    () = sleep(heartbeat) => false,
+                    () = sleep_until(due) => false,
                     _ = stopping.wait_for(|stop| *stop) => return,
                 };
+                while due <= Instant::now() {
+                    due += heartbeat;
+                }
                 if woken || app.clock.now() >= expires {
                     break;
                 }

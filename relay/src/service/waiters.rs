@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use postern_protocol::ids::MailboxId;
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     total: usize,
+    /// How many readers there ever were.
+    ever: u64,
     bells: HashMap<MailboxId, Bell>,
 }
 
@@ -48,6 +51,8 @@ impl Waiters {
             return None;
         }
         table.total += 1;
+        table.ever = table.ever.wrapping_add(1);
+        let turn = table.ever;
         let bell = table.bells.entry(mailbox).or_insert_with(|| Bell {
             sender: watch::Sender::new(()),
             arrivals: None,
@@ -56,7 +61,7 @@ impl Waiters {
         bell.listeners += 1;
         let receiver = bell.sender.subscribe();
         drop(table);
-        Some(Waiter { mailbox, receiver, waiters: self.clone() })
+        Some(Waiter { mailbox, turn, receiver, waiters: self.clone() })
     }
 
     /// Whether nobody listens anywhere.
@@ -94,6 +99,7 @@ impl Waiters {
 /// A place among the waiting readers, given up on drop.
 pub(crate) struct Waiter {
     mailbox: MailboxId,
+    turn: u64,
     receiver: watch::Receiver<()>,
     waiters: Waiters,
 }
@@ -107,6 +113,12 @@ impl Waiter {
             // Others at this mailbox have seen another number, or none.
             bell.sender.send_replace(());
         }
+    }
+
+    /// A part of `whole`, such that those of readers one after the other spread evenly over it (Fibonacci hashing).
+    pub(crate) fn share_of(&self, whole: Duration) -> Duration {
+        let turn = u128::from(self.turn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Duration::from_nanos(((whole.as_nanos().min(u128::from(u64::MAX)) * turn) >> 64) as u64)
     }
 
     /// Returns once the mailbox has been woken since the last return, or since listening began: no wake-up is lost.
@@ -149,6 +161,19 @@ mod tests {
         drop((first, second, other));
         assert!(waiters.table().bells.is_empty());
         assert_eq!(waiters.table().total, 0);
+    }
+
+    #[test]
+    fn the_shares_of_readers_who_come_together_spread_evenly() {
+        let (waiters, whole) = (Waiters::new(1000, 1000), Duration::from_secs(15));
+        let readers: Vec<_> = (0..1000).map(|_| waiters.listen(MailboxId([1; 32])).unwrap()).collect();
+        let mut tenths = [0; 10];
+        for reader in &readers {
+            let share = reader.share_of(whole);
+            assert!(share < whole, "{share:?}");
+            tenths[(share.as_secs_f64() / 1.5) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (95..=105).contains(count)), "{tenths:?}");
     }
 
     #[tokio::test]
