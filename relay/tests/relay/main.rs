@@ -13,6 +13,7 @@ mod exchange;
 mod issuer;
 mod keys;
 mod leases;
+mod ledger_model;
 mod lost_commits;
 mod mailbox;
 mod prekeys;
