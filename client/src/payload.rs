@@ -172,7 +172,11 @@ impl Payload {
         let sent_at = r.u64()?;
         let slot = Some(r.u16()?).filter(|slot| *slot != NO_SLOT);
         let held = Held { key_version: r.u32()?, through: r.u32()? };
-        let held = Some(held).filter(|held| held.key_version != 0);
+        let held = match held {
+            Held { key_version: 0, through: 0 } => None,
+            Held { key_version: 0, .. } => return Err(DecodeError::Invalid("held credentials")),
+            held => Some(held),
+        };
         let card = match r.bytes16()? {
             [] => None,
             bytes => Some(Card::decode(bytes)?),
@@ -245,7 +249,8 @@ mod tests {
     fn a_payload_of_another_version_kind_or_alphabet_is_refused() {
         let bytes = payload(None, "x").encode().unwrap();
         // Version 1 as well: it says nothing of replies.
-        for (at, byte) in [(0, 9), (0, 1), (1, 9), (1, 2)] {
+        // And credentials of no key, which would have no other spelling (46 to 51: key version, through).
+        for (at, byte) in [(0, 9), (0, 1), (1, 9), (1, 2), (51, 1)] {
             let mut bad = bytes.to_vec();
             bad[at] = byte;
             assert!(Payload::decode(&bad).is_err(), "byte {at} = {byte}");

@@ -41,14 +41,16 @@ impl std::fmt::Display for RelayCall {
 }
 
 impl RelayCall {
-    /// Reads the header's value; `None` if it is anything else.
+    /// Reads the header's value; `None` if it is anything but what [`std::fmt::Display`] writes.
     pub fn parse(value: &str) -> Option<Self> {
         let mut parts = value.strip_prefix(RELAY_SCHEME)?.strip_prefix(' ')?.split(", ");
         let relay = parts.next()?.strip_prefix("name=")?.to_owned();
-        let time = parts.next()?.strip_prefix("time=")?.parse().ok()?;
+        let time_text = parts.next()?.strip_prefix("time=")?;
+        let time: u64 = time_text.parse().ok()?;
         let nonce = parts.next()?.strip_prefix("nonce=")?.parse().ok()?;
         let signature = parts.next()?.strip_prefix("sig=")?.parse().ok()?;
-        parts.next().is_none().then_some(Self { relay, time, nonce, signature })
+        // One spelling of the time: no plus sign, no leading zeros.
+        (parts.next().is_none() && time.to_string() == time_text).then_some(Self { relay, time, nonce, signature })
     }
 }
 
@@ -80,4 +82,25 @@ pub struct SignRequest {
 pub struct SignResponse {
     /// Over the blinded message.
     pub blind_signature: RsaElement,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_s_header_has_exactly_one_spelling() {
+        let call = RelayCall { relay: "r".into(), time: 7, nonce: CallNonce([1; 16]), signature: Signature([2; 64]) };
+        let text = call.to_string();
+        assert_eq!(RelayCall::parse(&text), Some(call));
+        for other in [
+            text.replace("time=7", "time=07"),
+            text.replace("time=7", "time=+7"),
+            text.replace("time=7", "time="),
+            format!("{text}, x=1"),
+            text.replace("PosternRelay", "Bearer"),
+        ] {
+            assert_eq!(RelayCall::parse(&other), None, "{other}");
+        }
+    }
 }

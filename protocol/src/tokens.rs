@@ -197,7 +197,10 @@ impl TokenRequest {
     }
 }
 
-/// Several requests in one (batched-tokens draft, generic batch): `TokenRequest token_requests<V>`.
+/// The most requests in a batch, and answers: a refusal is one byte on the wire and 257 in memory.
+pub const MAX_BATCH: usize = 128;
+
+/// Several requests in one (batched-tokens draft, generic batch): `TokenRequest token_requests<V>`; at most [`MAX_BATCH`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchTokenRequest(pub Vec<TokenRequest>);
 
@@ -226,6 +229,9 @@ impl BatchTokenRequest {
         outer.finish()?;
         let mut requests = Vec::new();
         while !r.is_empty() {
+            if requests.len() == MAX_BATCH {
+                return Err(DecodeError::Invalid("number of tokens"));
+            }
             requests.push(TokenRequest::read(&mut r)?);
         }
         Ok(Self(requests))
@@ -270,6 +276,9 @@ impl BatchTokenResponse {
         outer.finish()?;
         let mut responses = Vec::new();
         while !r.is_empty() {
+            if responses.len() == MAX_BATCH {
+                return Err(DecodeError::Invalid("number of tokens"));
+            }
             responses.push(match r.u8()? {
                 0 => None,
                 1 if r.u16()? == TOKEN_TYPE => Some(RsaElement(r.array()?)),
@@ -436,6 +445,17 @@ mod tests {
         }
         let answer = BatchTokenResponse(vec![Some(RsaElement([6; 256])), None]);
         assert_eq!(BatchTokenResponse::decode(&answer.encode().unwrap()), Ok(answer));
+    }
+
+    #[test]
+    fn a_batch_of_more_than_the_most_is_refused_before_it_takes_memory() {
+        let refused = |n| BatchTokenResponse(vec![None; n]).encode().unwrap();
+        assert!(BatchTokenResponse::decode(&refused(MAX_BATCH)).is_ok());
+        assert_eq!(BatchTokenResponse::decode(&refused(1 << 20)), Err(DecodeError::Invalid("number of tokens")));
+        let one = TokenRequest { truncated_token_key_id: 9, blinded_msg: RsaElement([5; 256]) };
+        let requests = |n| BatchTokenRequest(vec![one; n]).encode().unwrap();
+        assert!(BatchTokenRequest::decode(&requests(MAX_BATCH)).is_ok());
+        assert!(BatchTokenRequest::decode(&requests(MAX_BATCH + 1)).is_err());
     }
 
     #[test]

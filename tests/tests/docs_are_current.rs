@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folders that a path in a page may begin with.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 14] = [
     ".ci",
     "benches",
     "client",
     "credentials",
     "docs",
+    "fuzz",
     "issuer",
     "load",
     "migrations",

@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("postern-store", &["postern-protocol"]),
     ("postern-test-database", &[]),
     ("postern-client", &["postern-protocol", "postern-credentials"]),
+    ("postern-fuzz-targets", &["postern-protocol", "postern-credentials", "postern-client"]),
     ("postern-load", &["postern-protocol", "postern-credentials"]),
     ("postern-issuer", &["postern-protocol", "postern-credentials", "postern-store"]),
     ("postern-relay", &["postern-protocol", "postern-credentials", "postern-store"]),

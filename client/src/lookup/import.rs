@@ -76,7 +76,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// # Errors
     /// [`Error::Invalid`] for an unknown country; a damaged profile.
     pub fn import_contacts(&mut self, text: &str, format: Format, country: Option<&str>) -> Result<Imported> {
-        let imported = read(text, format, country)?;
+        let imported = parse_contacts(text, format, country)?;
         self.profile.tx(&mut self.rng, |t| {
             for entry in imported.entries.iter().filter(|entry| !entry.name.is_empty()) {
                 t.put(entry.phone.as_str(), &AddressBook { name: entry.name.clone() })?;
@@ -95,8 +95,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     }
 }
 
-/// Numbers and names of an address book.
-fn read(text: &str, format: Format, country: Option<&str>) -> Result<Imported> {
+/// Numbers and names of an address book; numbers without a country code are of `country` (two letters).
+///
+/// # Errors
+/// [`Error::Invalid`] for an unknown country.
+pub fn parse_contacts(text: &str, format: Format, country: Option<&str>) -> Result<Imported> {
     let region = country.map(region).transpose()?;
     let found = match format {
         Format::Vcf => read_vcards(text),

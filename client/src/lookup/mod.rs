@@ -36,7 +36,7 @@ use postern_protocol::ids::PhoneNumber;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
 
-pub use self::import::{Format, Imported, ImportedEntry};
+pub use self::import::{Format, Imported, ImportedEntry, parse_contacts};
 pub use self::log::LogFork;
 pub use self::tokens::LookupBudget;
 use crate::client::Client;

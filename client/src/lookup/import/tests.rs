@@ -10,7 +10,7 @@ fn numbers_and_names_are_read_out_of_vcards() {
                 item1.TEL;type=\"a:b\":tel:+41-79-123-45-68\r\nEND:VCARD\r\n\
                 BEGIN:VCARD\r\nVERSION:4.0\r\nN:Keller;Urs;;;\r\nTEL;VALUE=uri:tel:+4179\r\n 1234569\r\nEND:VCARD\r\n\
                 BEGIN:VCARD\r\nTEL:+41791234567\r\nEND:VCARD\r\n";
-    let imported = read(text, Format::Vcf, None).unwrap();
+    let imported = parse_contacts(text, Format::Vcf, None).unwrap();
     let expected =
         [("+41791234567", "Zoë Müller, Dr."), ("+41791234568", "Zoë Müller, Dr."), ("+41791234569", "Urs Keller")];
     assert_eq!(entries(&imported), expected);
@@ -21,7 +21,7 @@ fn numbers_and_names_are_read_out_of_vcards() {
 fn names_of_old_vcards_are_read_too() {
     let text = "BEGIN:VCARD\nVERSION:2.1\nN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:M=C3=BCller;Zo=\n=C3=AB;;;\n\
                 TEL;CELL:+41791234567\nEND:VCARD\nBEGIN:VCARD\nFN:1=1\nTEL:+41791234568\nEND:VCARD\n";
-    let imported = read(text, Format::Vcf, None).unwrap();
+    let imported = parse_contacts(text, Format::Vcf, None).unwrap();
     assert_eq!(entries(&imported), [("+41791234567", "Zoë Müller"), ("+41791234568", "1=1")]);
     assert_eq!(unquote("=zz=4=C3=A4="), "=zz=4ä=");
 }
@@ -32,29 +32,29 @@ fn numbers_and_names_are_read_out_of_tables_with_any_separator() {
         let text = format!(
             "Name{s}Birthday{s}Since{s}Mail{s}Phone\n{q}Anna{q}{s}1990-01-02{s}01.02.1990{s}a1234567@b.example{s}+41 79 123 45 67\n"
         );
-        let imported = read(&text, Format::Csv, None).unwrap();
+        let imported = parse_contacts(&text, Format::Csv, None).unwrap();
         assert_eq!(entries(&imported), [("+41791234567", "Anna")], "{s:?}");
         assert!(imported.unread.is_empty());
     }
     let google = "Name,Phone 1\n\"Keller, \"\"Urs\"\"\",+41 79 123 45 67 ::: +41 79 123 45 68\n";
-    let imported = read(google, Format::Csv, None).unwrap();
+    let imported = parse_contacts(google, Format::Csv, None).unwrap();
     assert_eq!(entries(&imported), [("+41791234567", "Keller, \"Urs\""), ("+41791234568", "Keller, \"Urs\"")]);
 }
 
 #[test]
 fn national_numbers_need_a_country_and_are_reported_without() {
     let text = "Anna,079 123 45 67\nBeat,0041 79 123 45 68\n";
-    let without = read(text, Format::Csv, None).unwrap();
+    let without = parse_contacts(text, Format::Csv, None).unwrap();
     assert_eq!(entries(&without), [("+41791234568", "Beat")]);
     assert_eq!(without.unread, ["079 123 45 67"]);
-    let with = read(text, Format::Csv, Some("ch")).unwrap();
+    let with = parse_contacts(text, Format::Csv, Some("ch")).unwrap();
     assert_eq!(entries(&with), [("+41791234567", "Anna"), ("+41791234568", "Beat")]);
-    assert!(matches!(read(text, Format::Csv, Some("Helvetia")), Err(Error::Invalid(_))));
+    assert!(matches!(parse_contacts(text, Format::Csv, Some("Helvetia")), Err(Error::Invalid(_))));
 }
 
 #[test]
 fn a_name_cannot_write_to_the_terminal_and_a_number_that_does_not_exist_is_reported() {
-    let imported = read("\u{1b}[2JEve,+41791234567\nNobody,+41001234567\n", Format::Csv, None).unwrap();
+    let imported = parse_contacts("\u{1b}[2JEve,+41791234567\nNobody,+41001234567\n", Format::Csv, None).unwrap();
     assert_eq!(entries(&imported), [("+41791234567", "[2JEve")]);
     assert_eq!(imported.unread, ["+41001234567"]);
 }
