@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folders that a path in a page may begin with.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     ".ci",
     "benches",
     "client",
@@ -15,6 +15,7 @@ const PARTS: [&str; 14] = [
     "issuer",
     "load",
     "migrations",
+    "packaging",
     "protocol",
     "relay",
     "store",
@@ -161,6 +162,24 @@ fn whatever_a_page_links_or_names_is_there() {
     let named: usize = all.iter().flat_map(|(_, text)| code(text)).map(|code| paths(code).len()).sum();
     let linked: usize = all.iter().map(|(_, text)| links(text).len()).sum();
     assert!(named > 20 && linked > 20, "{named} paths and {linked} links: they are no longer found");
+}
+
+/// What somebody cannot do by the threat model, and no test is named for it.
+fn unshown(page: &str) -> Vec<&str> {
+    let lists = page.split("\nCannot:\n").skip(1).map(|rest| rest.split("\n\n- ").nth(1).unwrap_or_default());
+    let points = lists.flat_map(|list| list.split("\n\n").next().unwrap_or_default().split("\n- "));
+    points.filter(|point| code(point).into_iter().all(|code| names(code).is_empty())).collect()
+}
+
+#[test]
+fn whatever_the_threat_model_says_cannot_be_done_names_the_test_that_shows_it() {
+    let page = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    assert_eq!(unshown(&page), Vec::<&str>::new());
+    let adversaries = page.matches("\n## ").count() - 1;
+    assert_eq!(page.matches("\nCannot:\n\n- ").count(), adversaries, "each adversary has a list");
+    assert!(!page.contains("\nCannot "), "a claim outside of a list");
+    let planted = "\nCannot:\n\n- fly: `by_the_laws_of_physics`\n- swim\n\nAfterwards `nothing`.\n";
+    assert_eq!(unshown(planted), ["swim"]);
 }
 
 #[test]
