@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use crate::database::{block_on, options};
+use crate::database::{TestDatabase, block_on, options};
 use crate::host::{Owner, free_port, postgres_binaries};
 
 pub(crate) const USER: &str = "postern";
@@ -78,6 +78,24 @@ impl Server {
             db.close().await.unwrap();
         });
         server
+    }
+
+    /// One that also listens on 127.0.0.1, trusts everybody there, and logs as a fresh installation does, errors with their statements.
+    pub fn with_log() -> Self {
+        let port = free_port();
+        let settings = ["listen_addresses=127.0.0.1", &format!("port={port}"), "log_min_messages=warning"];
+        let settings: Vec<_> = settings.iter().flat_map(|s| ["-c".to_owned(), (*s).to_owned()]).collect();
+        Self::start(port, |_, _| settings)
+    }
+
+    /// A fresh database of a server with an address, with which it goes.
+    pub fn database(&self, name: &str) -> TestDatabase {
+        TestDatabase::at(format!("postgres://{USER}@127.0.0.1:{}", self.port), name)
+    }
+
+    /// Its log so far.
+    pub fn read_log(&self) -> Vec<u8> {
+        std::fs::read(self.directory.join("log")).unwrap_or_default()
     }
 
     /// What a server with TLS asks for.

@@ -1,5 +1,7 @@
-//! A plain balancer: each connection goes to the next server that takes it, and no server is told about any other.
+//! A plain balancer: each connection goes to the next server that takes it, and no server is told about any other. It can write down what
+//! passes.
 
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,16 +14,36 @@ pub struct Balancer {
     pub address: String,
     servers: Arc<Mutex<Vec<String>>>,
     served: Arc<AtomicUsize>,
+    /// What passed, if it is written down.
+    passed: Option<Passed>,
 }
+
+/// The bytes of each connection: what the client said, and what the server.
+type Passed = Arc<Mutex<Vec<[Vec<u8>; 2]>>>;
 
 impl Balancer {
     /// Starts it, with no servers yet.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Starts one that writes down every byte.
+    pub fn start_tapped() -> Self {
+        Self::start_with(Some(Passed::default()))
+    }
+
+    /// What passed so far, by connection: what the client said, and what the server. Empty if it is not written down.
+    pub fn passed(&self) -> Vec<[Vec<u8>; 2]> {
+        self.passed.as_ref().map(|passed| passed.lock().unwrap().clone()).unwrap_or_default()
+    }
+
+    fn start_with(passed: Option<Passed>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let balancer = Self {
             address: listener.local_addr().unwrap().to_string(),
             servers: Arc::default(),
             served: Arc::default(),
+            passed,
         };
         let own = balancer.clone();
         thread::spawn(move || {
@@ -48,15 +70,29 @@ impl Balancer {
         let servers = self.servers.lock().unwrap().clone();
         let found = (0..servers.len()).find_map(|n| TcpStream::connect(&servers[(turn + n) % servers.len()]).ok());
         let Some(server) = found else { return };
+        let place = self.passed.as_ref().map(|passed| {
+            let mut passed = passed.lock().unwrap();
+            passed.push(Default::default());
+            passed.len() - 1
+        });
         thread::scope(|scope| {
-            scope.spawn(|| pipe(client, &server));
-            pipe(&server, client);
+            scope.spawn(|| self.pipe(client, &server, place, 0));
+            self.pipe(&server, client, place, 1);
         });
     }
-}
 
-fn pipe(mut from: &TcpStream, mut to: &TcpStream) {
-    // Either end may hang up whenever it likes.
-    drop(std::io::copy(&mut from, &mut to));
-    drop(to.shutdown(Shutdown::Write));
+    fn pipe(&self, mut from: &TcpStream, mut to: &TcpStream, place: Option<usize>, side: usize) {
+        let mut buffer = vec![0; 64 * 1024];
+        // Either end may hang up whenever it likes.
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            // Before it goes on: who has the answer finds the request here.
+            if let (Some(passed), Some(place)) = (&self.passed, place) {
+                passed.lock().unwrap()[place][side].extend_from_slice(&buffer[..n]);
+            }
+            if to.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
+        drop(to.shutdown(Shutdown::Write));
+    }
 }
