@@ -166,8 +166,8 @@ fn whatever_a_page_links_or_names_is_there() {
 
 /// What somebody cannot do by the threat model, and no test is named for it.
 fn unshown(page: &str) -> Vec<&str> {
-    let lists = page.split("\nCannot:\n").skip(1).map(|rest| rest.split("\n\n- ").nth(1).unwrap_or_default());
-    let points = lists.flat_map(|list| list.split("\n\n").next().unwrap_or_default().split("\n- "));
+    let lists = page.split("\nCannot:\n\n- ").skip(1).map(|rest| rest.split("\n\n").next().unwrap_or_default());
+    let points = lists.flat_map(|list| list.split("\n- "));
     points.filter(|point| code(point).into_iter().all(|code| names(code).is_empty())).collect()
 }
 
