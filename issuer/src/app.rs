@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
-use axum::serve::ListenerExt;
+use postern_listen::Endpoints;
 use postern_protocol::time::{Clock, Timestamp};
-use postern_protocol::{directory, internal, log, login, lookup, register, tokens};
+use postern_protocol::{directory, internal, log, login, lookup, register, send, tokens};
 use postern_store::{Db, Holder, StoreError};
 use rand_core::Rng;
 use tokio::net::TcpListener;
@@ -62,6 +62,7 @@ pub struct Issuer {
     pub(crate) signing_keys: KeyCache,
     pub(crate) lanes: Lanes,
     pub(crate) permits: Semaphore,
+    pub(crate) endpoints: Endpoints,
     pub(crate) decoy: Decoy,
     pub(crate) log: Tree,
     clock: Arc<dyn Clock>,
@@ -97,6 +98,7 @@ impl Issuer {
         let context = [0; 32];
         let decoy = Decoy { context, sealed: secrets.verifiers.seal(&mut random.generator(), &context, &[0; 32]) };
         let permits = Semaphore::new(config.limits.concurrent_requests);
+        let endpoints = Endpoints::new(config.limits.requests_per_endpoint);
         let mut holder = Holder::default();
         random.generator().fill_bytes(&mut holder);
         let (signing_keys, lanes, log) = (KeyCache::default(), Lanes::default(), Tree::default());
@@ -110,6 +112,7 @@ impl Issuer {
             signing_keys,
             lanes,
             permits,
+            endpoints,
             decoy,
             log,
             clock,
@@ -163,6 +166,7 @@ impl Lanes {
 pub fn router(issuer: Arc<Issuer>) -> Router {
     Router::new()
         .route(register::ISSUER_INFO_PATH, get(http::keys::info))
+        .route(send::OPENAPI_PATH, get(http::keys::openapi))
         .route(register::COUNTERS_PATH, get(http::keys::counters))
         .route(tokens::DIRECTORY_PATH, get(http::keys::directory))
         .route(register::CODE_PATH, post(http::register::code))
@@ -196,14 +200,7 @@ pub fn router(issuer: Arc<Issuer>) -> Router {
 }
 
 /// Serves until `stop` completes, then finishes the requests under way, for a while.
-///
-/// # Errors
-/// If the listener fails.
-pub async fn serve(
-    issuer: Arc<Issuer>,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+pub async fn serve(issuer: Arc<Issuer>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
     let (stopping, mut stopped) = watch::channel(false);
     let stopping = Arc::new(stopping);
     let told = Arc::clone(&stopping);
@@ -213,25 +210,19 @@ pub async fn serve(
     };
     let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer), stopped.clone()));
     let builder = tokio::spawn(service::directory::run(Arc::clone(&issuer), stopped.clone()));
-    let listener = listener.tap_io(|io| {
-        // An answer is one small write; waiting for a second one would only add latency.
-        let _ = io.set_nodelay(true);
-    });
-    // A bare router would be made anew for each connection.
-    let service = router(Arc::clone(&issuer)).into_make_service();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
+    let bounds = issuer.config.limits.bounds();
+    let serving = postern_listen::serve(listener, router(Arc::clone(&issuer)), bounds, stop);
     let too_long = async {
         until_told(&mut stopped).await;
         tokio::time::sleep(STOP_GRACE).await;
     };
-    let result = tokio::select! {
-        result = serving => result,
-        () = too_long => Ok(()),
-    };
+    tokio::select! {
+        () = serving => {}
+        () = too_long => {}
+    }
     stopping.send_replace(true);
     let _ = tokio::join!(cleaner, builder);
     issuer.close().await;
-    result
 }
 
 /// Waits until the process is told to stop.

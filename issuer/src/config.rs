@@ -142,6 +142,16 @@ pub struct Limits {
     pub request_timeout_seconds: u64,
     /// Requests handled at a time; more wait.
     pub concurrent_requests: usize,
+    /// Requests handled at a time by one endpoint.
+    pub requests_per_endpoint: usize,
+    /// Connections open at a time; with one more, the one that has had nothing to answer for longest is closed.
+    pub connections: usize,
+    /// How long a connection may have nothing to answer, seconds: a head that is not all there counts as nothing.
+    pub idle_connection_seconds: u64,
+    /// How long 64 KiB of an answer may take to be read, seconds.
+    pub slow_reader_seconds: u64,
+    /// Bytes of answers above 64 KiB that wait to be read, in all.
+    pub answer_bytes: usize,
     /// How often what has expired is deleted, seconds.
     pub housekeeping_seconds: u64,
 }
@@ -172,7 +182,24 @@ impl Default for Limits {
             directory_max_age_seconds: 60,
             request_timeout_seconds: 30,
             concurrent_requests: 256,
+            requests_per_endpoint: 192,
+            connections: 16_384,
+            idle_connection_seconds: 30,
+            slow_reader_seconds: 30,
+            answer_bytes: 256 * 1024 * 1024,
             housekeeping_seconds: 60,
+        }
+    }
+}
+
+impl Limits {
+    /// What of it bounds connections.
+    pub(crate) const fn bounds(&self) -> postern_listen::Bounds {
+        postern_listen::Bounds {
+            connections: self.connections,
+            idle: std::time::Duration::from_secs(self.idle_connection_seconds),
+            slow_reader: std::time::Duration::from_secs(self.slow_reader_seconds),
+            answer_bytes: self.answer_bytes,
         }
     }
 }
@@ -285,6 +312,10 @@ impl Config {
             ((1..=86_400).contains(&l.jwt_seconds), "`jwt_seconds` must be 1 to 86400: a JWT cannot be revoked"),
             (l.certificate_seconds >= 86_400, "`certificate_seconds` must be at least 86400"),
             (l.concurrent_requests >= 1, "`concurrent_requests` must be at least 1"),
+            (l.requests_per_endpoint >= 1, "`requests_per_endpoint` must be at least 1"),
+            (l.connections >= 1, "`connections` must be at least 1"),
+            (l.idle_connection_seconds >= 1, "`idle_connection_seconds` must be at least 1"),
+            (l.slow_reader_seconds >= 1, "`slow_reader_seconds` must be at least 1"),
             (l.request_timeout_seconds >= 1, "`request_timeout_seconds` must be at least 1"),
             (l.housekeeping_seconds >= 1, "`housekeeping_seconds` must be at least 1"),
             (d.policy().is_sound(), "`window_seconds` must be at least 1, and `grace_seconds` at most that"),

@@ -40,6 +40,9 @@ pub async fn guard(State(issuer): State<Arc<Issuer>>, request: Request, next: Ne
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "-".to_owned(), |p| p.as_str().to_owned());
     let work = async {
+        // First its endpoint's, so that who waits for a crowded one takes nothing from the others.
+        let endpoint = issuer.endpoints.of(&route);
+        let _share = endpoint.acquire().await;
         let _permit = issuer.permits.acquire().await;
         next.run(request).await
     };

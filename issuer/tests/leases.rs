@@ -78,7 +78,7 @@ async fn an_issuer_that_stops_in_order_gives_everything_back() {
         tokio::task::yield_now().await;
     }
     stop.send(()).unwrap();
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
     assert_eq!(world.query("select count(*) from leases"), 0);
     old_nonce(&world);
     let other = world.second_process().await;

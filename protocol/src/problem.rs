@@ -41,6 +41,8 @@ kinds! {
     UnsupportedMediaType = "unsupported-media-type", 415, "The body has the wrong media type.";
     /// The body is larger than the endpoint takes.
     TooLarge = "too-large", 413, "The request is too large.";
+    /// Path and headers are longer than a server reads.
+    HeadTooLarge = "head-too-large", 431, "The headers of the request are too large.";
     /// No such endpoint.
     NotFound = "not-found", 404, "There is nothing at this path.";
     /// The endpoint has other methods.

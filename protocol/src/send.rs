@@ -7,6 +7,8 @@ use crate::reply::ReplyPolicy;
 
 /// `GET` → [`RelayInfo`].
 pub const RELAY_INFO_PATH: &str = "/v1/relay";
+/// `GET`, at both servers → their endpoints as an OpenAPI document, JSON.
+pub const OPENAPI_PATH: &str = "/openapi.json";
 /// `POST` with a grant as bearer, empty body → 201 (or 200 if it was open) [`MailboxOpened`].
 pub const MAILBOXES_PATH: &str = "/v1/mailboxes";
 /// `PUT` with a mailbox JWT: replaces the sealed card. Body `application/octet-stream`, at most [`MAX_SEALED_CARD`] bytes → 204.

@@ -7,26 +7,28 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
-use axum::serve::ListenerExt;
 use postern_credentials::blind_token::challenge_digest;
 use postern_credentials::identity::IdentityKey;
 use postern_credentials::reply_credential::relay_id;
 use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
+use postern_listen::Endpoints;
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
 use postern_protocol::prekeys::OWN_PREKEYS_PATH;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
-use postern_protocol::send::{EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OWN_CARD_PATH, RELAY_INFO_PATH};
+use postern_protocol::send::{
+    EVENTS_PATH, MAILBOXES_PATH, MESSAGES_PATH, OPENAPI_PATH, OWN_CARD_PATH, RELAY_INFO_PATH,
+};
 use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenChallenge;
 use postern_store::{Db, Holder, StoreError};
 use rand_core::{CryptoRng, Rng};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::config::{Config, ConfigError};
 use crate::service::epoch_bases::EpochBases;
@@ -100,6 +102,7 @@ pub struct State {
     pub(crate) queue: Queue,
     pub(crate) waiters: Waiters,
     pub(crate) permits: Semaphore,
+    pub(crate) endpoints: Endpoints,
     /// Turns true when the relay stops: readers that wait are sent home.
     pub(crate) stopping: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
@@ -152,6 +155,7 @@ impl App {
             queue: Queue::start(&db, limits, holder),
             waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
             permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
+            endpoints: Endpoints::new(limits.requests_per_endpoint),
             config,
             db,
             clock,
@@ -171,6 +175,7 @@ impl App {
             Router::new().route(MESSAGES_PATH, get(http::read::messages)).route(EVENTS_PATH, get(http::read::events));
         let prompt = Router::new()
             .route(RELAY_INFO_PATH, get(http::mailbox::info))
+            .route(OPENAPI_PATH, get(http::mailbox::openapi))
             .route(MAILBOXES_PATH, post(http::mailbox::open))
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/messages"), post(http::send::send))
             .route(&format!("{MAILBOXES_PATH}/{{mailbox}}/card"), get(http::card::fetch))
@@ -210,31 +215,20 @@ impl App {
     }
 
     /// Serves until `shutdown`; then ends long polls and event streams, waits for requests under way, and closes the database.
-    ///
-    /// # Errors
-    /// As the operating system reports them.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
         let beside = tokio::spawn(self.clone().beside());
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let app = self.clone();
         let told = async move {
             shutdown.await;
             app.stop.send_replace(true);
         };
-        // A bare router would be made anew for each connection, 15 KB.
-        let serving = axum::serve(listener, self.router().into_make_service()).with_graceful_shutdown(told);
-        let result = tokio::select! {
-            result = serving => result,
-            () = self.overdue() => Ok(()),
-        };
+        tokio::select! {
+            () = postern_listen::serve(listener, self.router(), self.config.limits.bounds(), told) => {}
+            () = self.overdue() => {}
+        }
         self.stop.send_replace(true);
         drop(beside.await);
         self.db.close().await;
-        result
     }
 
     async fn stopped(&self) {
@@ -272,10 +266,5 @@ impl App {
             () = self.stopped() => {}
         }
         retention::leave(&self).await;
-    }
-
-    /// A place among the requests handled at a time; none if they stay taken for `patience`.
-    pub(crate) async fn permit(&self, patience: Duration) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        timeout(patience, self.permits.acquire()).await.ok()?.ok()
     }
 }

@@ -179,8 +179,16 @@ fn template(config: &Config) -> String {
          # issuer_timeout_seconds = {}\n\
          # Requests handled at a time; long polls and event streams open at a time, in all and for one mailbox.\n\
          # concurrent_requests = {}\n\
+         # requests_per_endpoint = {}\n\
          # waiting_readers = {}\n\
          # waiting_readers_per_mailbox = {}\n\
+         # Connections open at a time: with one more, the one that has had nothing to answer for longest is closed. How long that may be, a head\n\
+         # that is not all there being nothing; and how long 64 KiB of an answer may take to be read.\n\
+         # connections = {}\n\
+         # idle_connection_seconds = {}\n\
+         # slow_reader_seconds = {}\n\
+         # Bytes of answers above 64 KiB that wait to be read, in all.\n\
+         # answer_bytes = {}\n\
          # Messages and lists of verdicts that wait for the writer; more are told to come again.\n\
          # queued_sends = {}\n\
          # How often it is looked for what other processes wrote, and how often a silent stream says a word.\n\
@@ -217,8 +225,13 @@ fn template(config: &Config) -> String {
         limits.request_timeout_seconds,
         limits.issuer_timeout_seconds,
         limits.concurrent_requests,
+        limits.requests_per_endpoint,
         limits.waiting_readers,
         limits.waiting_readers_per_mailbox,
+        limits.connections,
+        limits.idle_connection_seconds,
+        limits.slow_reader_seconds,
+        limits.answer_bytes,
         limits.queued_sends,
         limits.recheck_milliseconds,
         limits.heartbeat_seconds,
@@ -277,7 +290,8 @@ async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {
         }
         tracing::info!("stopping");
     };
-    app.serve(listener, told).await.map_err(io(bound))
+    app.serve(listener, told).await;
+    Ok(())
 }
 
 #[cfg(test)]

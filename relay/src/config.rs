@@ -89,6 +89,16 @@ pub struct Limits {
     pub issuer_timeout_seconds: u64,
     /// Requests handled at a time; long polls and event streams apart.
     pub concurrent_requests: usize,
+    /// Requests handled at a time by one endpoint.
+    pub requests_per_endpoint: usize,
+    /// Connections open at a time; with one more, the one that has had nothing to answer for longest is closed.
+    pub connections: usize,
+    /// How long a connection may have nothing to answer, seconds: a head that is not all there counts as nothing.
+    pub idle_connection_seconds: u64,
+    /// How long 64 KiB of an answer may take to be read, seconds.
+    pub slow_reader_seconds: u64,
+    /// Bytes of answers above 64 KiB that wait to be read, in all.
+    pub answer_bytes: usize,
     /// Long polls and event streams open at a time.
     pub waiting_readers: usize,
     /// The same for one mailbox.
@@ -123,6 +133,11 @@ impl Default for Limits {
             request_timeout_seconds: 30,
             issuer_timeout_seconds: 5,
             concurrent_requests: 1024,
+            requests_per_endpoint: 768,
+            connections: 16_384,
+            idle_connection_seconds: 30,
+            slow_reader_seconds: 30,
+            answer_bytes: 256 * 1024 * 1024,
             waiting_readers: 4096,
             waiting_readers_per_mailbox: 8,
             recheck_milliseconds: 200,
@@ -133,6 +148,18 @@ impl Default for Limits {
             reveals_per_mailbox: 64,
             prekeys_per_mailbox: 100,
             prekey_claim_seconds: 86_400,
+        }
+    }
+}
+
+impl Limits {
+    /// What of it bounds connections.
+    pub(crate) const fn bounds(&self) -> postern_listen::Bounds {
+        postern_listen::Bounds {
+            connections: self.connections,
+            idle: std::time::Duration::from_secs(self.idle_connection_seconds),
+            slow_reader: std::time::Duration::from_secs(self.slow_reader_seconds),
+            answer_bytes: self.answer_bytes,
         }
     }
 }
@@ -212,6 +239,10 @@ impl Config {
             (limits.prekey_claim_seconds > 0, "`limits.prekey_claim_seconds` must not be 0"),
             (limits.request_timeout_seconds > 0, "`limits.request_timeout_seconds` must not be 0"),
             (limits.concurrent_requests > 0, "`limits.concurrent_requests` must not be 0"),
+            (limits.requests_per_endpoint > 0, "`limits.requests_per_endpoint` must not be 0"),
+            (limits.connections > 0, "`limits.connections` must not be 0"),
+            (limits.idle_connection_seconds > 0, "`limits.idle_connection_seconds` must not be 0"),
+            (limits.slow_reader_seconds > 0, "`limits.slow_reader_seconds` must not be 0"),
             (limits.queued_sends > 0, "`limits.queued_sends` must not be 0"),
             (
                 limits.ledger_grace_seconds >= longest_request,

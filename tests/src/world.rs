@@ -61,6 +61,11 @@ impl Server {
         assert!(line.starts_with("listening on "), "{line:?}; {}", self.read_log());
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("runs").id()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("runs");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folders that a path in a page may begin with.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     ".ci",
     "benches",
     "client",
@@ -13,6 +13,7 @@ const PARTS: [&str; 15] = [
     "docs",
     "fuzz",
     "issuer",
+    "listen",
     "load",
     "migrations",
     "packaging",

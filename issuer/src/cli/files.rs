@@ -117,7 +117,12 @@ kind = "console"
 # key_overlap_seconds = 2592000       # 30 days
 # directory_max_age_seconds = 60
 # request_timeout_seconds = 30
-# concurrent_requests = 256
+# concurrent_requests = 256           # handled at a time …
+# requests_per_endpoint = 192         # … and of these by one endpoint
+# connections = 16384                 # with one more, the one idle for longest is closed
+# idle_connection_seconds = 30        # with nothing to answer; a head that is not all there is nothing
+# slow_reader_seconds = 30            # for 64 KiB of an answer
+# answer_bytes = 268435456            # of answers above 64 KiB that wait to be read, in all
 # housekeeping_seconds = 60
 
 # Contact discovery.

@@ -18,6 +18,15 @@ pub async fn info(State(issuer): State<Arc<Issuer>>) -> Handled {
     Answer::json(StatusCode::OK, &keys::info(&issuer))
 }
 
+/// `GET /openapi.json`.
+///
+/// # Errors
+/// None.
+pub async fn openapi(headers: HeaderMap) -> Handled {
+    let document = include_str!("../../../docs/openapi/issuer.json").as_bytes().to_vec();
+    Ok(Answer::cacheable(&headers, "application/json", document, "public, max-age=3600"))
+}
+
 /// `GET /v1/issuer/counters`.
 ///
 /// # Errors

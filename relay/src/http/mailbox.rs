@@ -2,6 +2,8 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use postern_protocol::ids::Base64;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::send::{ENVELOPE_SIZES, MailboxOpened, RelayInfo};
@@ -29,6 +31,11 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Json<RelayInfo>, Refu
         prekey_claim_seconds: config.limits.prekey_claim_seconds,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))
+}
+
+/// The endpoints, for programs.
+pub(crate) async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("../../../docs/openapi/relay.json"))
 }
 
 /// Opens the mailbox of a grant: 201, or 200 if it was open.

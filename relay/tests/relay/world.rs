@@ -127,7 +127,7 @@ pub(crate) struct Mailbox {
 
 struct Running {
     stop: oneshot::Sender<()>,
-    done: JoinHandle<std::io::Result<()>>,
+    done: JoinHandle<()>,
 }
 
 pub(crate) struct World {
@@ -216,7 +216,7 @@ impl World {
     pub(crate) async fn restart(&mut self) {
         let Running { stop, done } = self.running.take().unwrap();
         stop.send(()).unwrap();
-        done.await.unwrap().unwrap();
+        done.await.unwrap();
         let (app, url, running) = Self::run(&self.config, &self.clock).await;
         (self.app, self.url, self.running) = (app, url, Some(running));
     }
