@@ -37,14 +37,16 @@ jwt() { python3 tests/schemathesis_jwt.py "$work/issuer/secret.key" "$1"; }
 curl -fsS -X POST -H "authorization: Bearer $(jwt grant)" "http://$relay/v1/mailboxes" >/dev/null
 owner="authorization: Bearer $(jwt mailbox)"
 
-export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH=tests PYTHONDONTWRITEBYTECODE=1
+export SCHEMATHESIS_HOOKS=schemathesis_hooks PYTHONPATH="$PWD/tests" PYTHONDONTWRITEBYTECODE=1
+root="$PWD"
 failed=0
 check() {
   local server="$1" address="${!1}"
   shift
-  "$python/bin/schemathesis" run "docs/openapi/$server.json" --url "http://$address" --seed 20261127 --max-examples "$examples" \
+  # In a folder of its own, since it keeps notes where it runs.
+  (cd "$work" && "$root/$python/bin/schemathesis" run "$root/docs/openapi/$server.json" --url "http://$address" --seed 20261127 --max-examples "$examples" \
     --phases examples,coverage,fuzzing --request-timeout 40 --no-color --warnings off \
-    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance "$@" || failed=1
+    --checks not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance "$@") || failed=1
 }
 check issuer
 check relay
