@@ -7,12 +7,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::TestDatabase;
 use crate::host::{Owner, free_port, postgres_binaries, program};
+use crate::processes::{kill_in, start_reaper};
 use crate::server::USER;
 use config::Ports;
 
@@ -22,24 +23,6 @@ pub const NODES: usize = 3;
 /// How long anything may take, in looks.
 const LOOKS: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Ends all that runs in the directory and removes it when its own standard input ends: that is when the process at the other end is
-/// gone, however it went. Every process of the cluster works in there; PostgreSQL's own give up their group and their parent.
-const REAPER: &str = r#"
-left() {
-  for process in /proc/[0-9]*; do
-    case $(readlink "$process/cwd") in "$1" | "$1"/*) echo "${process#/proc/}" ;; esac
-  done
-}
-read -r _
-for round in 1 2 3 4 5 6 7 8 9 10; do
-  pids=$(left "$1")
-  [ -n "$pids" ] || break
-  kill -9 $pids
-  sleep 0.1
-done
-rm -rf "$1"
-"#;
 
 /// What is killed of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,14 +132,7 @@ impl Cluster {
         let node = &mut self.nodes[node];
         let mut patroni = node.patroni.take().expect("runs");
         if loss == Loss::Machine {
-            // Patroni may be starting something just now.
-            loop {
-                let processes = processes_in(&node.directory);
-                if processes.is_empty() {
-                    break;
-                }
-                kill_all(&processes);
-            }
+            kill_in(&node.directory);
         } else {
             patroni.kill().unwrap();
         }
@@ -237,36 +213,6 @@ impl Drop for Cluster {
             drop(child.wait());
         }
     }
-}
-
-fn start_reaper(directory: &Path) -> Child {
-    use std::os::unix::process::CommandExt;
-    Command::new("/bin/sh")
-        .args(["-c", REAPER, "reaper"])
-        .arg(directory)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // Ctrl-C is for the tests; the reaper must outlive them.
-        .process_group(0)
-        .spawn()
-        .unwrap()
-}
-
-/// All processes that work below a directory.
-fn processes_in(directory: &Path) -> Vec<String> {
-    let is_in = |process: &PathBuf| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory));
-    let all = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
-    let number =
-        |process: PathBuf| process.file_name()?.to_str().filter(|name| name.parse::<u32>().is_ok()).map(str::to_owned);
-    all.filter(is_in).filter_map(number).collect()
-}
-
-fn kill_all(processes: &[String]) {
-    // Some may have gone by themselves meanwhile.
-    let mut kill = Command::new("/bin/sh");
-    kill.args(["-c", "kill -9 \"$@\"", "kill"]).args(processes).stderr(Stdio::null()).status().unwrap();
 }
 
 /// The status that a GET is answered with, if it is.

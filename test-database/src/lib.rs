@@ -1,13 +1,16 @@
 //! For tests only: databases of either engine, looked into past the servers.
 //!
 //! **Owns** a throw-away PostgreSQL, one for each process of tests ([`Server`]); fresh databases ([`TestDatabase`]); a
-//! proxy that cuts connections around a commit ([`Proxy`]); a cluster that fails over ([`Cluster`]); and a place where a process sleeps
+//! proxy that cuts connections around a commit ([`Proxy`]); a cluster that fails over ([`Cluster`]); a PostgreSQL that is killed and
+//! brought back ([`Mortal`]); and a place where a process sleeps
 //! too long ([`Pause`]). **May call** nothing of ours, so that every crate can use it.
 
 mod cluster;
 mod database;
 mod host;
+mod mortal;
 mod pause;
+mod processes;
 mod proxy;
 mod server;
 mod watch;
@@ -15,6 +18,7 @@ mod watch;
 pub use cluster::{Cluster, Loss, NODES};
 pub use database::{Table, TestDatabase};
 pub use host::free_port;
+pub use mortal::Mortal;
 pub use pause::{Pause, Sleeper};
 pub use proxy::{Cut, Proxy};
 pub use rusqlite::types::Value;

@@ -23,6 +23,8 @@ pub struct Reply {
 
 /// How long a request is repeated: a database that fails over takes its time.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait before it is repeated: at first, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(800)];
 
 impl Reply {
     /// Sends a request and reads the answer.
@@ -34,15 +36,26 @@ impl Reply {
 
     /// Repeats a request, byte for byte, until a server answers it with anything but a failure of its own, or that it took too long.
     pub async fn until_answered(request: reqwest::RequestBuilder) -> Self {
-        let (began, mut repeated) = (Instant::now(), 0);
+        let answer = Self::within(PATIENCE, request).await;
+        answer.unwrap_or_else(|(_, last)| panic!("no answer for two minutes, at last {last}"))
+    }
+
+    /// As [`Self::until_answered`]; how often it was sent in vain, and what came last, if that was all.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn within(patience: Duration, request: reqwest::RequestBuilder) -> Result<Self, (u32, String)> {
+        let (began, mut repeated, mut pause) = (Instant::now(), 0, PAUSES[0]);
         loop {
             let reply = Self::to(request.try_clone().unwrap()).await;
             match reply {
-                Ok(reply) if reply.status < 500 && reply.status != 408 => return Self { repeated, ..reply },
-                other => assert!(began.elapsed() < PATIENCE, "no answer for two minutes, at last {other:?}"),
+                Ok(reply) if reply.status < 500 && reply.status != 408 => return Ok(Self { repeated, ..reply }),
+                other if began.elapsed() >= patience => return Err((repeated + 1, format!("{other:?}"))),
+                _ => {}
             }
             repeated += 1;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(pause).await;
+            pause = PAUSES[1].min(2 * pause);
         }
     }
 

@@ -94,6 +94,11 @@ impl Actor {
     /// Issues to another contact of the own group, for the epoch that the relay's clock is in.
     pub async fn issue(&mut self) -> Issued {
         let policy = self.reply_policy().await;
+        self.issue_under(&policy)
+    }
+
+    /// As [`Self::issue`], of a relay that counts time so.
+    pub fn issue_under(&mut self, policy: &ReplyPolicy) -> Issued {
         let epoch = policy.epoch_at(now());
         let group = self.group.clone().unwrap();
         let of = KeyPeriod { mailbox: self.mailbox(), key_version: group.key_version, period: policy.period_of(epoch) };

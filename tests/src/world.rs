@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_protocol::time::Timestamp;
 use postern_test_database::{Engine, TestDatabase, free_port};
@@ -40,25 +41,86 @@ pub struct Server {
     config: PathBuf,
     log: PathBuf,
     child: Option<Child>,
+    /// Gets the line that says that it listens; empty once that has come.
+    starting: Option<Receiver<String>>,
+    /// Variables that it is started with.
+    pub environment: Vec<(String, String)>,
 }
+
+/// How a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Started, and does not listen yet.
+    Starting,
+    /// Listens.
+    Listens,
+    /// Ended before it listened, as it does without a database.
+    GaveUp,
+    /// Listened, and ended by itself.
+    Died,
+    /// Not started, or killed.
+    Down,
+}
+
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(120);
 
 impl Server {
     /// Starts it and waits until it listens.
     pub fn start(&mut self) {
+        self.launch();
+        let state = self.state_within(START);
+        assert_eq!(state, State::Listens, "{}", self.read_log());
+    }
+
+    /// Starts it.
+    pub fn launch(&mut self) {
         assert!(self.child.is_none(), "runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let mut child = Command::new(&self.program)
             .args(["serve", "--config"])
             .arg(&self.config)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        self.child = Some(child);
-        assert!(line.starts_with("listening on "), "{line:?}; {}", self.read_log());
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, starting) = channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // Nothing to be done about one that is killed meanwhile.
+            drop(out.read_line(&mut line));
+            drop(sender.send(line));
+        });
+        (self.child, self.starting) = (Some(child), Some(starting));
+    }
+
+    /// How it is, now.
+    pub fn state(&mut self) -> State {
+        self.state_within(Duration::ZERO)
+    }
+
+    /// How it is as soon as that is known, at most after so long.
+    fn state_within(&mut self, patience: Duration) -> State {
+        let Some(child) = &mut self.child else { return State::Down };
+        let Some(starting) = &self.starting else {
+            return if child.try_wait().unwrap().is_none() { State::Listens } else { State::Died };
+        };
+        match starting.recv_timeout(patience) {
+            Ok(line) if line.starts_with("listening on ") => {
+                self.starting = None;
+                State::Listens
+            }
+            Err(RecvTimeoutError::Timeout) => State::Starting,
+            _ => State::GaveUp,
+        }
+    }
+
+    /// The number of its process, while it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// The id of its process.
@@ -68,6 +130,7 @@ impl Server {
 
     /// kill -9.
     pub fn kill(&mut self) {
+        self.starting = None;
         let mut child = self.child.take().expect("runs");
         child.kill().unwrap();
         child.wait().unwrap();
@@ -95,13 +158,22 @@ impl Server {
         let config = self.config.with_file_name(format!("{name}.toml"));
         std::fs::copy(&self.config, &config).unwrap();
         change_settings(&config, &format!("listen = \"{}\"", free_address()));
-        Self { program: self.program.clone(), config, log: self.log.with_file_name(format!("{name}.log")), child: None }
+        let log = self.log.with_file_name(format!("{name}.log"));
+        let (program, environment) = (self.program.clone(), self.environment.clone());
+        Self { program, config, log, child: None, starting: None, environment }
     }
 
     /// Runs another command of the same program on the same configuration, to its end.
     pub fn command(&self, args: &[&str]) -> String {
+        run(&mut self.prepare(args))
+    }
+
+    /// As [`Self::command`], not run yet.
+    pub fn prepare(&self, args: &[&str]) -> Command {
         let (verb, rest) = args.split_first().unwrap();
-        run(Command::new(&self.program).arg(verb).arg("--config").arg(&self.config).args(rest))
+        let mut command = Command::new(&self.program);
+        command.arg(verb).arg("--config").arg(&self.config).args(rest).envs(self.environment.iter().cloned());
+        command
     }
 }
 
@@ -230,7 +302,8 @@ impl World {
         let server = |program: &Path, dir: &Path, name: &str, settings: &str| {
             let config = dir.join(format!("{name}.toml"));
             change_settings(&config, settings);
-            Server { program: program.to_owned(), config, log: dir.join("log"), child: None }
+            let (program, log, environment) = (program.to_owned(), dir.join("log"), Vec::new());
+            Server { program, config, log, child: None, starting: None, environment }
         };
         let mut issuer = server(&programs.issuer, &issuer_dir, "issuer", issuer_settings);
         issuer.command(&["add-relay", "--name", RELAY, "--url", &relay_url, "--public-key", &relay_key]);

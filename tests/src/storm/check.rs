@@ -174,7 +174,9 @@ fn narrow(event: &Event, names: &BTreeSet<Id>, about: &[Id]) -> Option<Event> {
 #[derive(Default)]
 struct View<'a> {
     events: &'a [Event],
+    /// Of what was sent again and again each time, with the moments of the first.
     sends: Vec<Sent>,
+    first_sent: HashMap<(Id, Id, Right), Moments>,
     /// Of a mailbox, in order of their beginnings.
     reads: HashMap<Id, Vec<Reading<'a>>>,
     /// When the first acknowledgement of a message began.
@@ -187,6 +189,12 @@ struct View<'a> {
     closed: HashMap<Id, Moment>,
     /// Of a contact's strike: when it began, and when it was confirmed.
     strikes: HashMap<Id, (Moment, Option<Moment>)>,
+}
+
+/// When a message was first sent, and when first confirmed.
+struct Moments {
+    began: Moment,
+    confirmed: Option<Moment>,
 }
 
 struct Sent {
@@ -229,6 +237,11 @@ impl<'a> View<'a> {
         let mut view = Self { events, ..Self::default() };
         events.iter().for_each(|event| view.add(event));
         view.reads.values_mut().for_each(|reads| reads.sort_by_key(|read| read.began));
+        for sent in &mut view.sends {
+            let first = &view.first_sent[&(sent.to, sent.envelope, sent.right)];
+            sent.began = first.began;
+            sent.ended = first.confirmed.unwrap_or(sent.ended);
+        }
         view
     }
 
@@ -239,6 +252,12 @@ impl<'a> View<'a> {
             Act::Send { to, envelope, right, message } => {
                 let (to, envelope, right, message) = (*to, *envelope, *right, *message);
                 self.sends.push(Sent { who, began, ended, to, envelope, right, message, outcome });
+                // What is sent again is what was sent before.
+                let sent = self.first_sent.entry((to, envelope, right)).or_insert(Moments { began, confirmed: None });
+                sent.began = sent.began.min(began);
+                if done {
+                    sent.confirmed = Some(sent.confirmed.map_or(ended, |before| before.min(ended)));
+                }
             }
             Act::Read { mailbox, shown, whole } if done => {
                 self.reads.entry(*mailbox).or_default().push(Reading { began, ended, shown, whole: *whole });

@@ -57,13 +57,14 @@ fn look_ups(view: &View<'_>, checked: &mut Checked) {
 }
 
 /// Refusals that have a reason whatever else happened: the clock of a server, or the room that it has.
-const OF_THEMSELVES: [ProblemKind; 6] = [
+const OF_THEMSELVES: [ProblemKind; 7] = [
     ProblemKind::KeyNotActive,
     ProblemKind::LookupWindow,
     ProblemKind::LookupQuota,
     ProblemKind::MailboxFull,
     ProblemKind::NotReleased,
     ProblemKind::AllowanceExhausted,
+    ProblemKind::SetupOver,
 ];
 
 fn refusals(view: &View<'_>, checked: &mut Checked) {

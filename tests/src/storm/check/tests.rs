@@ -325,6 +325,18 @@ fn an_answer_that_nobody_got_proves_nothing() {
 }
 
 #[test]
+fn what_is_sent_again_is_not_sent_later() {
+    let mut story = sound();
+    story.send("e9", "bob's", "t5");
+    story.finale.ledger.insert(id("t5"), Standing::Attached);
+    // Behind e9 it would be in the wrong order, and after the strike nobody should see it.
+    story.send("e4", "bob's", "t3");
+    story.reply("e3", "s1");
+    story.read(&[("t3", "e4"), ("t5", "e9")]);
+    assert_eq!(story.found(), []);
+}
+
+#[test]
 fn a_closed_mailbox_takes_its_messages_with_it() {
     let mut story = sound();
     story.send("e9", "bob's", "t5");
