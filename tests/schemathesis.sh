@@ -10,8 +10,8 @@ if [ ! -x "$python/bin/schemathesis" ]; then
   python3 -m venv "$python"
   "$python/bin/pip" install -q "schemathesis==$VERSION"
 fi
-# The programs of the tests, which `cargo test` has built.
-cargo build -q -p postern-tests --bins
+# The programs of the tests, with the features that `cargo test` builds them with: nothing is built twice.
+cargo test -q --workspace --no-run
 programs="${CARGO_TARGET_DIR:-target}/debug"
 
 work="$(mktemp -d)"
