@@ -89,6 +89,11 @@ impl Request {
         self
     }
 
+    /// Method, URL, headers and body, as they will be sent.
+    pub fn parts(&self) -> (&Method, &url::Url, &[(&'static str, String)], &[u8]) {
+        (&self.method, &self.url, &self.headers, &self.body)
+    }
+
     pub(super) fn build(&self, client: &reqwest::Client) -> reqwest::RequestBuilder {
         let mut request = client.request(self.method.clone(), self.url.clone());
         for (name, value) in &self.headers {

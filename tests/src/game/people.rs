@@ -188,25 +188,13 @@ impl Person {
             sent: Vec::new(),
             seen_log: 0,
         };
-        person.begin_session(servers, rng);
+        begin_session(servers, rng, &person.phone, &person.session, &person.key);
         if !listed {
             let choice = ListingRequest { listed: false };
             let request = person.signed(servers, "PUT", LISTING_PATH, &choice);
             assert_eq!(channel.send(&request).await.unwrap().status, 204);
         }
         person
-    }
-
-    fn begin_session(&self, servers: &Servers, rng: &mut StdRng) {
-        let (secrets, now) = (issuer_secrets(), i64::try_from(servers.clock.now().0).unwrap());
-        let sealed = secrets.sessions.seal(rng, &self.session.0, &self.key);
-        let row =
-            rusqlite::params![self.session.0, secrets.account_id(&self.phone), sealed, now, now + 90 * 86_400_000];
-        let insert = "insert into sessions (session, account, session_key, label, created, last_used, expires, seq)
-            values (?1, ?2, ?3, 'phone', ?4, ?4, ?5, 0)";
-        let db = Connection::open(servers.issuer_db()).unwrap();
-        db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-        db.execute(insert, row).unwrap();
     }
 
     fn signed(&mut self, servers: &Servers, method: &str, path: &str, body: &impl Serialize) -> Request {
@@ -277,4 +265,16 @@ impl Person {
 pub fn log_size(servers: &Servers) -> u64 {
     let db = Connection::open(servers.issuer_db()).unwrap();
     db.query_row("select count(*) from key_log", [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+}
+
+/// Puts a session into the issuer's table: what a login leaves there.
+pub fn begin_session(servers: &Servers, rng: &mut StdRng, phone: &PhoneNumber, session: &SessionId, key: &[u8; 32]) {
+    let (secrets, now) = (issuer_secrets(), i64::try_from(servers.clock.now().0).unwrap());
+    let sealed = secrets.sessions.seal(rng, &session.0, key);
+    let row = rusqlite::params![session.0, secrets.account_id(phone), sealed, now, now + 90 * 86_400_000];
+    let insert = "insert into sessions (session, account, session_key, label, created, last_used, expires, seq)
+        values (?1, ?2, ?3, 'phone', ?4, ?4, ?5, 0)";
+    let db = Connection::open(servers.issuer_db()).unwrap();
+    db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    db.execute(insert, row).unwrap();
 }

@@ -92,14 +92,14 @@ fn issuer_config(database: &Path, relay_url: String) -> postern_issuer::Config {
     }
 }
 
-fn relay_config(database: &Path, issuer: &IdentityKey) -> postern_relay::config::Config {
+fn relay_config(database: &Path, issuer: &IdentityKey, issuer_url: String) -> postern_relay::config::Config {
     postern_relay::config::Config {
         name: RELAY.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         url: format!("https://{RELAY}"),
         database: format!("sqlite://{}", database.display()),
         secret_key_file: PathBuf::new(),
-        issuer: IssuerConfig { name: ISSUER.to_owned(), url: format!("https://{ISSUER}"), public_key: issuer.public() },
+        issuer: IssuerConfig { name: ISSUER.to_owned(), url: issuer_url, public_key: issuer.public() },
         limits: postern_relay::config::Limits::default(),
         replies: postern_protocol::reply::ReplyPolicy::default(),
     }
@@ -116,10 +116,20 @@ impl Servers {
         Self::with_key(Self::start(tempfile::tempdir().unwrap(), START, 2, None))
     }
 
+    /// As [`Self::reachable`], with this seed, and in memory where there is a place for that.
+    pub fn seeded(seed: u64) -> Self {
+        Self::with_key(Self::start(in_memory(), START, seed, None))
+    }
+
     fn with_key(self) -> Self {
+        self.rotate_key_now();
+        self
+    }
+
+    /// Makes a new key for tokens. Not from within a runtime.
+    pub fn rotate_key_now(&self) {
         let issuer = Arc::clone(&self.issuer);
         self.on_server(async move { keys::rotate(&issuer, 86_400).await.unwrap() });
-        self
     }
 
     /// Others, on copies of the files of these.
@@ -148,16 +158,16 @@ impl Servers {
             random: Randomness::seeded(seed),
             gateway: Box::new(Gateway(Arc::clone(&texts))),
         };
-        let relay_config = relay_config(&dir.path().join("relay.db"), &issuer_secrets().identity);
+        let (issuer_listener, issuer_url) = runtime.block_on(Counting::bind());
+        let relay_config = relay_config(&dir.path().join("relay.db"), &issuer_secrets().identity, issuer_url.clone());
         let rng: postern_relay::app::RngFactory = Arc::new(move || Box::new(StdRng::seed_from_u64(seed)));
         let relay_clock = Arc::clone(&clock) as Arc<dyn Clock>;
-        let (issuer, issuer_url) = runtime.block_on(async {
+        let issuer = runtime.block_on(async {
             let issuer = Issuer::open(parts).await.unwrap();
             let relay = App::open(relay_config, &relay_root(), relay_clock, rng).await.unwrap();
-            let (issuer_listener, issuer_url) = Counting::bind().await;
             serve(issuer_listener, recorder.around(Server::Issuer, router(Arc::clone(&issuer))));
             serve(relay_listener, recorder.around(Server::Relay, relay.router()));
-            (issuer, issuer_url)
+            issuer
         });
         Self { dir, clock, recorder, issuer, issuer_url, relay_url, texts, runtime: Some(runtime) }
     }
@@ -226,4 +236,9 @@ impl Drop for Servers {
 fn serve(listener: Counting, app: axum::Router) {
     let app = app.into_make_service_with_connect_info::<super::capture::Number>();
     tokio::spawn(async move { axum::serve(listener, app).await });
+}
+
+/// A directory in memory, if this machine has a place for one.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
