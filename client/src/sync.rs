@@ -21,8 +21,9 @@ use crate::read::Fetched;
 use crate::reply::HelloJob;
 use crate::secret::SecretText;
 
-/// The longest that one poll of the relay waits, seconds; it allows 60.
-const LONGEST_POLL: u64 = 50;
+/// How long a poll of the relay waits, seconds; it allows 60. Always as long: a shorter one would tell the relay when this client has
+/// something to do, and the anonymous request that comes then would be the account's.
+const POLL: u64 = 50;
 
 /// What a round brought. Failures of one part do not keep the others from being tried.
 #[derive(Debug, Default)]
@@ -108,6 +109,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
 
     /// What must go out: messages, hellos, then verdicts.
     async fn send_due(&mut self, report: &mut SyncReport) -> Result<()> {
+        self.write_due(report).await?;
+        self.tell_due(report).await
+    }
+
+    async fn write_due(&mut self, report: &mut SyncReport) -> Result<()> {
         let (delivered, failed) = self.retry_outgoing().await?;
         report.delivered = delivered;
         let (hellos, failed_hellos) = self.run_hellos().await?;
@@ -115,7 +121,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         for error in failed.into_iter().chain(failed_hellos) {
             report.note(error)?;
         }
-        self.tell_due(report).await
+        Ok(())
     }
 
     /// Group secrets and strikes that the relay must have, and what is over erased. After fetching: what was written by a slot must be
@@ -176,6 +182,27 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let mut report = SyncReport::default();
         self.exchange_due(&mut report).await?;
         Ok(report)
+    }
+
+    /// What is due and anonymous, and nothing else: messages, hellos, questions after tokens. No request of the account goes with it, so
+    /// the time of it names nobody.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn sync_anonymously(&mut self) -> Result<SyncReport> {
+        let mut report = SyncReport::default();
+        self.write_due(&mut report).await?;
+        self.exchange_due(&mut report).await?;
+        Ok(report)
+    }
+
+    /// When the next hello or question is due: what [`Self::sync_anonymously`] does.
+    ///
+    /// # Errors
+    /// A damaged profile.
+    pub fn next_anonymous(&self) -> Result<Option<Timestamp>> {
+        let hellos = self.profile.list::<HelloJob>()?.into_iter().map(|(_, job)| job.not_before);
+        Ok(hellos.chain(self.next_question()?).min())
     }
 
     /// When the next verdict, hello, question or request for look-up tokens is due; `None` if nothing waits.
@@ -245,15 +272,14 @@ impl std::fmt::Debug for Waiter {
 }
 
 impl Waiter {
-    /// Waits for at most `seconds` (and never longer than one poll may); whether something is there.
+    /// Waits for one poll; whether something is there.
     ///
     /// # Errors
     /// What the channel and the relay say; a JWT that has ended is [`Error::Refused`].
-    pub async fn wait(&self, seconds: u64) -> Result<bool> {
-        let seconds = seconds.clamp(1, LONGEST_POLL);
-        let request = Request::get(&self.relay_url, &format!("{MESSAGES_PATH}?wait={seconds}&limit=1"))?
+    pub async fn wait(&self) -> Result<bool> {
+        let request = Request::get(&self.relay_url, &format!("{MESSAGES_PATH}?wait={POLL}&limit=1"))?
             .authorization(format!("Bearer {}", self.jwt.expose()))
-            .timeout(Duration::from_secs(seconds + 15));
+            .timeout(Duration::from_secs(POLL + 15));
         let found: postern_protocol::send::Messages = self.direct.send_protected(&request).await?.json()?;
         Ok(!found.messages.is_empty())
     }

@@ -234,21 +234,42 @@ fn is_quiet(report: &SyncReport) -> bool {
     report.fetched.inbox + report.fetched.requests + report.fetched.junk == 0 && report.failures.is_empty()
 }
 
-/// Waits until mail is there, something is due, or the deadline; the profile is free for other commands meanwhile.
+/// Waits until mail is there, something of the account is due, or the deadline; the profile is free for other commands meanwhile. What is
+/// anonymous and due is done while the poll goes on as it would have: neither the poll nor a request beside it tells the servers whose it is.
 async fn wait_for_mail(global: &Global, client: &mut RealClient, deadline: Timestamp) -> Result<()> {
     let waiter = client.waiter().await?;
-    let until = client.next_due()?.map_or(deadline, |due| due.min(deadline));
-    client.pause();
-    let mut outcome = Ok(false);
-    while matches!(outcome, Ok(false)) && SystemClock.now() < until {
-        outcome = waiter.wait(SystemClock.now().seconds_until(until)).await;
-    }
-    patiently(global, |patience| client.resume(patience))?;
+    let mut poll = Box::pin(waiter.wait());
+    let outcome = loop {
+        let (due, anonymous) = (client.next_due()?, client.next_anonymous()?);
+        let until = due.map_or(deadline, |due| due.min(deadline));
+        client.pause();
+        let found = tokio::select! {
+            found = &mut poll => Some(found),
+            () = tokio::time::sleep(until_then(until)) => None,
+        };
+        patiently(global, |patience| client.resume(patience))?;
+        match found {
+            Some(Ok(false)) => poll = Box::pin(waiter.wait()),
+            Some(other) => break other,
+            None if until == deadline || anonymous.is_none_or(|at| at > until) => break Ok(false),
+            None => {
+                let report = client.sync_anonymously().await?;
+                if !report.failures.is_empty() {
+                    break Ok(false);
+                }
+                say_if_new(global, &report);
+            }
+        }
+    };
     // A JWT that has ended is renewed by the next round, and so is whatever else was wrong reported by it.
     if outcome.is_err() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
+}
+
+fn until_then(then: Timestamp) -> Duration {
+    Duration::from_millis(then.0.saturating_sub(SystemClock.now().0))
 }
 
 /// A verdict counts here at once; what is due of it is told the relay on the way.
@@ -316,6 +337,14 @@ fn sync_answer(report: &SyncReport) -> Answer {
     Answer::new(json, show::report(report)).failures(&report.failures)
 }
 
+/// Shows a round of `sync --watch` that brought something.
+fn say_if_new(global: &Global, report: &SyncReport) {
+    let done = report.delivered + report.verdicts + report.returned + report.renewed + report.lost + report.hellos;
+    if !is_quiet(report) || done > 0 {
+        sync_answer(report).print(global.json);
+    }
+}
+
 /// Rounds until ctrl-c; between them the profile is free.
 async fn watch(global: &Global) -> Result<Answer> {
     let mut client = open(global)?;
@@ -325,12 +354,7 @@ async fn watch(global: &Global) -> Result<Answer> {
             if let Some(at) = report.failures.iter().position(|error| matches!(error, Error::NeedsLogin)) {
                 return Err(report.failures.swap_remove(at));
             }
-            if !is_quiet(&report)
-                || report.delivered + report.verdicts + report.returned + report.renewed + report.lost + report.hellos
-                    > 0
-            {
-                sync_answer(&report).print(global.json);
-            }
+            say_if_new(global, &report);
             let far = SystemClock.now().plus_seconds(3600);
             let waited = match report.failures.first() {
                 None => wait_for_mail(global, &mut client, far).await,
