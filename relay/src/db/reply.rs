@@ -105,10 +105,12 @@ pub(crate) async fn find(tx: &mut Tx<'_>, slot: &Slot) -> Result<Option<Taken>, 
     row.map(|row| Ok(Taken { request_digest: row.array(0)?, message: MessageId(row.array(1)?) })).transpose()
 }
 
-/// Uses the slots that are unused; which they were ([`Slot::name`]). One that comes twice is used once.
+/// Uses the slots that are unused; which they were ([`Slot::name`]). One that comes twice is used once, for what it comes with first.
 pub(crate) async fn take(tx: &mut Tx<'_>, slots: Vec<(&Slot, &Taken)>) -> Result<HashSet<[u8; 44]>, StoreError> {
     let mut named: Vec<_> = slots.into_iter().map(|(slot, taken)| (slot.name(), slot, taken)).collect();
-    named.sort_unstable_by_key(|(name, ..)| *name);
+    // Stable: the message that is queued is the first that names the slot, and the row must be of no other.
+    named.sort_by_key(|(name, ..)| *name);
+    named.dedup_by_key(|(name, ..)| *name);
     let row = |(_, slot, taken): (_, &Slot, &Taken)| {
         let [mailbox, epoch, nullifier] = slot.key();
         vec![mailbox, epoch, nullifier, taken.request_digest.into(), taken.message.0.into()]

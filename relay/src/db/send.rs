@@ -117,9 +117,11 @@ pub(crate) async fn retired(tx: &mut Tx<'_>, keys: HashSet<[u8; 32]>) -> Result<
     tx.fetch_many(&RETIRED, keys).await?.iter().map(|row| row.array(0)).collect()
 }
 
-/// Spends the tokens that have no row; which they were. One that comes twice is spent once.
+/// Spends the tokens that have no row; which they were. One that comes twice is spent once, on what it comes with first.
 pub(crate) async fn attach(tx: &mut Tx<'_>, mut spends: Vec<&Spend>) -> Result<HashSet<Nullifier>, StoreError> {
-    spends.sort_unstable_by_key(|spend| spend.nullifier.0);
+    // Stable: the message that is queued is the first that names the token, and the row must be of no other.
+    spends.sort_by_key(|spend| spend.nullifier.0);
+    spends.dedup_by_key(|spend| spend.nullifier.0);
     let rows = spends.into_iter().map(Spend::row).collect();
     tx.fetch_many(&ATTACH, rows).await?.iter().map(|row| row.array(0).map(Nullifier)).collect()
 }

@@ -151,3 +151,53 @@ async fn when_too_much_is_queued_a_sender_is_told_to_come_again_and_nothing_is_l
     assert_eq!(world.count("select count(*) from messages"), 128);
     world.assert_consistent();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_messages_that_one_token_pays_for_at_once_one_is_confirmed_and_that_one_is_there() {
+    let world = World::start().await;
+    let (bob, carol) = (world.mailbox().await, world.mailbox().await);
+    // More than a handful: sorting a few keeps those of one token in their order, whatever kind of sorting it is.
+    let tokens: Vec<_> = (0..64).map(|_| (token(0), envelope(), envelope())).collect();
+    let one = join_all(tokens.iter().map(|(token, one, _)| world.send(&bob.id, &token.token, one)));
+    let other = join_all(tokens.iter().map(|(token, _, other)| world.send(&carol.id, &token.token, other)));
+    let (one, other) = tokio::join!(one, other);
+    for (one, other) in one.iter().zip(&other) {
+        let (confirmed, refused) = if one.status == 201 { (one, other) } else { (other, one) };
+        assert_eq!(confirmed.status, 201);
+        assert_eq!(refused.refusal(), ProblemKind::TokenAttached);
+    }
+    let confirmed = |replies: &[crate::world::Reply]| replies.iter().filter(|reply| reply.status == 201).count();
+    for (mailbox, confirmed) in [(&bob, confirmed(&one)), (&carol, confirmed(&other))] {
+        assert_eq!(world.inbox(mailbox).await.messages.len(), confirmed);
+    }
+    assert_eq!(
+        world.count(
+            "select count(*) from messages m join ledger l on l.nullifier = m.message and l.mailbox = m.mailbox"
+        ),
+        64
+    );
+    world.assert_consistent();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replies_that_one_slot_pays_for_at_once_one_is_confirmed() {
+    let world = World::start().await;
+    let bob = Owner::new(&world).await;
+    let contacts: Vec<_> = (0..4).map(|_| Contact::new()).collect();
+    let mut pairs = Vec::new();
+    for (contact, slot) in contacts.iter().flat_map(|contact| (0..16).map(move |slot| (contact, slot))) {
+        let [one, other] = [envelope(), envelope()];
+        let shown = [&one, &other].map(|envelope| bob.shown(contact, EPOCH, slot, envelope));
+        pairs.push((one, other, shown));
+    }
+    let one = join_all(pairs.iter().map(|(one, _, shown)| bob.send(&world, &shown[0], one)));
+    let other = join_all(pairs.iter().map(|(_, other, shown)| bob.send(&world, &shown[1], other)));
+    let (one, other) = tokio::join!(one, other);
+    for (one, other) in one.iter().zip(&other) {
+        let (confirmed, refused) = if one.status == 201 { (one, other) } else { (other, one) };
+        assert_eq!(confirmed.status, 201);
+        assert_eq!(refused.refusal(), ProblemKind::ReplyUsed);
+    }
+    assert_eq!(world.count("select count(*) from messages"), 64);
+    world.assert_consistent();
+}
