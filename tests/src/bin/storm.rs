@@ -57,7 +57,8 @@ fn main() -> ExitCode {
     });
     let programs = Programs { issuer, relay, postern: own };
     let length = Duration::from_secs_f64(cli.minutes * 60.0);
-    let report = run(&Options { engine, seed: cli.seed, accounts: cli.accounts.max(2), length, programs });
+    let report =
+        run(&Options { engine, seed: cli.seed, accounts: cli.accounts.max(2), length, least: (0, 0), programs });
     if cli.json {
         println!("{}", serde_json::to_string_pretty(&report).unwrap());
     } else {

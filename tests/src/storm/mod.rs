@@ -29,6 +29,9 @@ use town::Town;
 /// Operations a second that all try to do together.
 const PACE: f64 = 60.0;
 
+/// How much longer a storm lasts at most than it should.
+const LONGER: Duration = Duration::from_secs(240);
+
 /// What kind of storm.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,8 +41,10 @@ pub struct Options {
     pub seed: u64,
     /// How many people.
     pub accounts: u32,
-    /// How long faults are injected.
+    /// How long faults are injected, at least.
     pub length: Duration,
+    /// … and until there were so many kills, and so many operations: a slow machine takes longer.
+    pub least: (u64, usize),
     /// The servers.
     pub programs: Programs,
 }
@@ -60,11 +65,13 @@ pub fn run(options: &Options) -> Report {
 
     let began = Instant::now();
     for (pause, fault) in Plan::new(options.seed, options.engine, town.powers()) {
-        if began.elapsed() >= options.length {
+        let enough = town.killed() >= options.least.0 && street.operations() >= options.least.1;
+        if began.elapsed() >= options.length && enough || began.elapsed() >= options.length + LONGER {
             break;
         }
         std::thread::sleep(pause);
         town.suffer(fault);
+        town.recover();
     }
     let raged = began.elapsed();
     town.calm();

@@ -79,6 +79,11 @@ impl Street {
         self.calm.load(Ordering::SeqCst)
     }
 
+    /// How many operations were done so far.
+    pub fn operations(&self) -> usize {
+        self.logs.iter().map(|log| log.lock().unwrap().len()).sum()
+    }
+
     /// What everybody did, in order of the beginnings.
     pub fn history(&self) -> Vec<Event> {
         let all = self.logs.iter().flat_map(|log| log.lock().unwrap().clone());
@@ -322,7 +327,14 @@ impl Resident {
         let body = crate::replies::declaration(&[&group]);
         let path = postern_protocol::reply::REPLY_KEYS_PATH;
         let answer = self.ask_as_owner(|actor| crate::http::put_json(&actor.http, &actor.relay(path), &body)).await;
-        assert!(answer.is_done(), "account {} has no group: {:?}", self.index, answer.outcome());
+        // Which mailbox the issuer thinks it is, and what came before.
+        let says = |jwt: &str| postern_protocol::ids::decode_base64(jwt.split('.').nth(1)?).ok();
+        let claims = self.jwt.as_ref().and_then(|(jwt, _)| says(jwt)).unwrap_or_default();
+        let (claims, log) = (String::from_utf8_lossy(&claims), self.street.logs[self.index as usize].lock().unwrap());
+        let last: Vec<_> = log.iter().rev().take(4).map(Event::to_string).collect();
+        let outcome = answer.outcome();
+        assert!(answer.is_done(), "account {}, {mailbox}: no group, {outcome:?}; {claims}; {last:#?}", self.index);
+        drop(log);
         self.actor.group = Some(group);
         self.street.mailboxes.write().unwrap()[self.index as usize] = Some(mailbox);
     }

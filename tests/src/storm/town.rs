@@ -27,6 +27,8 @@ const ISSUER: &str = "texts_per_number_per_day = 100000\ntexts_per_prefix_per_da
 const RELAY: &str = "housekeeping_seconds = 5\nissuer_timeout_seconds = 3";
 /// Of a thousand requests so many have trouble on the way.
 const TROUBLED: usize = 80;
+/// The most that the next fault waits for them.
+const BREATH: Duration = Duration::from_secs(2);
 /// How long servers may take to be there again when all is calm.
 const RECOVERY: Duration = Duration::from_secs(120);
 
@@ -193,17 +195,21 @@ impl Town {
         let disk = self.disk.as_ref().unwrap();
         disk.cut_power().unwrap();
         // Nobody works on this disk any more.
-        for command in &mut self.commands {
-            drop(command.kill());
-            drop(command.wait());
-        }
-        self.commands.clear();
+        self.stop_commands();
         if self.postgres.is_some() {
             self.kill_postgres();
         } else {
             self.servers().into_iter().for_each(|victim| self.kill(victim));
         }
         self.disk.as_ref().unwrap().mount_again();
+    }
+
+    fn stop_commands(&mut self) {
+        for mut command in self.commands.drain(..) {
+            drop(command.kill());
+            drop(command.wait());
+            FalseClock::sweep(command.id());
+        }
     }
 
     fn kill_postgres(&mut self) {
@@ -260,6 +266,19 @@ impl Town {
         }
         self.commands.retain_mut(|command| command.try_wait().unwrap().is_none());
         well
+    }
+
+    /// How many kills there were.
+    pub fn killed(&self) -> u64 {
+        self.kills.values().sum()
+    }
+
+    /// Waits until all are there again, but not for long: where a start takes its time, people get some of it as well.
+    pub fn recover(&mut self) {
+        let began = Instant::now();
+        while !self.tend() && began.elapsed() < BREATH {
+            sleep(Duration::from_millis(50));
+        }
     }
 
     /// Nothing goes wrong any more, and all is there again.
@@ -338,10 +357,7 @@ impl Drop for Town {
                 end(self.server(victim));
             }
         }
-        for command in &mut self.commands {
-            drop(command.kill());
-            drop(command.wait());
-        }
+        self.stop_commands();
     }
 }
 
