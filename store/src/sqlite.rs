@@ -1,6 +1,6 @@
 //! SQLite: one writer connection and a few readers on a file in WAL mode, every commit synced (design §9).
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -64,6 +64,7 @@ impl Pools {
                 .test_before_acquire(false)
         };
         let writer = connect(pool(1), options.clone()).await?;
+        sync(path).await?;
         let checkpoints = Checkpoints::start(options.clone()).await?;
         let readers = connect(pool(READERS), options.pragma("query_only", "on")).await?;
         Ok(Self { writer: Kept::new(writer), readers: Kept::new(readers), checkpoints })
@@ -104,6 +105,25 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::File(error)),
         _ => Ok(()),
     }
+}
+
+/// Syncs what there is. What a process that was killed had written, and not synced yet, SQLite shows whoever opens next, as if it had been; and
+/// what is shown is answered with. The log alone: opening the database file itself would cost its locks, as above.
+async fn sync(path: &Path) -> Result<(), StoreError> {
+    let (mut log, parent) = (path.as_os_str().to_owned(), path.parent().map(Path::to_owned));
+    log.push("-wal");
+    let synced = tokio::task::spawn_blocking(move || {
+        match File::open(log) {
+            Ok(log) => log.sync_all()?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // Where its name is. A path without a folder is in the present one.
+        let parent =
+            parent.filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".").to_owned());
+        File::open(parent)?.sync_all()
+    });
+    synced.await.map_err(|_| StoreError::Busy)?.map_err(StoreError::File)
 }
 
 /// Opens a pool. Making a new file a WAL database does not wait for others who are at it, whatever the busy timeout.

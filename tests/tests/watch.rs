@@ -27,7 +27,8 @@ fn a_question_after_a_token_comes_while_the_poll_goes_on_and_with_no_request_of_
         taps[1].passed()[before..].iter().map(|passed| String::from_utf8_lossy(&passed[0]).into_owned()).collect();
     let question = seen.iter().position(|said| said.starts_with("POST /v1/exchange")).expect("the question was asked");
     assert!(question > 0, "what is due when it begins is asked then");
-    let polls: Vec<&str> = seen.iter().flat_map(|said| said.lines()).filter(|line| line.contains("&limit=1 ")).collect();
+    let polls: Vec<&str> =
+        seen.iter().flat_map(|said| said.lines()).filter(|line| line.contains("&limit=1 ")).collect();
     assert!(!polls.is_empty() && polls.iter().all(|line| line.contains("?wait=50&")), "{polls:?}");
     // Connections are in order: none of the account's was made after it, and the poll was not broken off for it.
     assert_eq!(seen.len(), question + 1, "{:?}", seen.iter().map(|said| said.lines().next()).collect::<Vec<_>>());
