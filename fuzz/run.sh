@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes every target for SECONDS (default 20), two at a time, and prints a table. Fails on any crash; what crashed lies in
+# Fuzzes every target for SECONDS (default 20), three at a time, and prints a table. Fails on any crash; what crashed lies in
 # fuzz/artifacts/<target>/, and becomes a test of the part that it is a fault of. `fuzz/run.sh SECONDS TARGET…` fuzzes these only.
 #
 # No sanitizer: our code is safe Rust but for one module of calls into aws-lc, whose C the sanitizer would not see either; and without it
@@ -33,7 +33,7 @@ one() {
     -artifact_prefix="artifacts/$name/" >"$work/$name.log" 2>&1 || echo "$name" >>"$work/crashed"
 }
 for name in "${targets[@]}"; do
-  while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge 3 ]; do wait -n; done
   one "$name" &
 done
 wait
