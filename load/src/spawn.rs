@@ -142,10 +142,11 @@ fn build(cargo: &OsStr, manifest: &OsString, release: bool) -> Result<(), SpawnE
     finish(&mut command).map(drop)
 }
 
-/// Two addresses that nobody listens on, below the range that outgoing connections take their ports from.
+/// Two addresses that nobody listens on, below the range that outgoing connections take their ports from, and above those that tests and
+/// the demo use, which may be about to listen.
 fn free_addresses() -> Result<[String; 2], SpawnError> {
     let start = std::process::id().wrapping_mul(61);
-    let addresses = (0..1000).map(|n| format!("127.0.0.1:{}", 10_000 + start.wrapping_add(n) % 20_000));
+    let addresses = (0..1000).map(|n| format!("127.0.0.1:{}", 31_300 + start.wrapping_add(n) % 1_300));
     let mut free = addresses.filter(|address| TcpListener::bind(address).is_ok());
     match (free.next(), free.next()) {
         (Some(a), Some(b)) => Ok([a, b]),

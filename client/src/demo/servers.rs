@@ -159,10 +159,11 @@ fn change(config: &Path, what: &str, settings: &[(&str, &str)]) -> Result<(), Fa
     std::fs::write(config, text).map_err(|e| Failure::new(what, e))
 }
 
-/// Two ports that nobody listens on, below the range that outgoing connections take theirs from.
+/// Two ports that nobody listens on, below the range that outgoing connections take theirs from, and above those that tests use, which
+/// may be about to listen.
 fn free_ports() -> Result<[u16; 2], Failure> {
     let start = std::process::id().wrapping_mul(61);
-    let ports = (0..1000).filter_map(|n| u16::try_from(10_000 + start.wrapping_add(n) % 20_000).ok());
+    let ports = (0..1000).filter_map(|n| u16::try_from(30_000 + start.wrapping_add(n) % 1_300).ok());
     let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     match (free.next(), free.next()) {
         (Some(a), Some(b)) => Ok([a, b]),
