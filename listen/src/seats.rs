@@ -1,7 +1,10 @@
 //! Who has a place, and who has had nothing to answer for how long.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ struct State {
     /// When it last had something to answer, or moved a byte of it: milliseconds since `began`.
     since: AtomicU64,
     evict: Notify,
+    /// The last request was answered.
+    freed: Notify,
 }
 
 impl State {
@@ -40,7 +45,7 @@ impl State {
     /// For how long it has had nothing to answer; `None` if it has something.
     fn idle(&self) -> Option<Duration> {
         let idle = self.began.elapsed().saturating_sub(Duration::from_millis(self.since.load(Relaxed)));
-        (self.busy.load(Relaxed) == 0).then_some(idle)
+        (self.busy.load(Acquire) == 0).then_some(idle)
     }
 }
 
@@ -59,8 +64,8 @@ impl Seats {
         if taken.connections.len() >= self.most && !taken.evict() {
             return None;
         }
-        let (busy, since, evict) = (AtomicUsize::new(0), AtomicU64::new(0), Notify::new());
-        let state = Arc::new(State { began: self.began, busy, since, evict });
+        let (busy, since) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let state = Arc::new(State { began: self.began, busy, since, evict: Notify::new(), freed: Notify::new() });
         state.touch();
         let number = taken.next;
         taken.next = taken.next.wrapping_add(1);
@@ -113,11 +118,14 @@ impl Seat {
     /// Returns when there was nothing to answer for so long.
     pub(crate) async fn idle_for(&self, most: Duration) {
         loop {
-            let left = most.saturating_sub(self.state.idle().unwrap_or_default());
-            if left.is_zero() {
-                return;
+            // Before the look: what is freed after it is noticed.
+            let freed = self.state.freed.notified();
+            match self.state.idle() {
+                Some(idle) if idle >= most => return,
+                Some(idle) => tokio::time::sleep(most.saturating_sub(idle)).await,
+                // No timer for whoever has something to answer: ten thousand readers wait for hours.
+                None => freed.await,
             }
-            tokio::time::sleep(left).await;
         }
     }
 }
@@ -151,6 +159,8 @@ pub(crate) struct Busy(Arc<State>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.touch();
-        self.0.busy.fetch_sub(1, Relaxed);
+        if self.0.busy.fetch_sub(1, AcqRel) == 1 {
+            self.0.freed.notify_waiters();
+        }
     }
 }

@@ -91,9 +91,12 @@ async fn a_connection_that_says_nothing_and_one_that_has_said_it_are_closed_in_t
 }
 
 #[tokio::test]
-async fn a_request_that_takes_longer_than_an_idle_connection_may_last_is_answered() {
+async fn a_request_that_takes_longer_than_an_idle_connection_may_last_is_answered_and_then_its_connection_is_closed() {
     let served = Served::start(Bounds { idle: Duration::from_millis(100), ..bounds() }).await;
     assert!(served.ask(&get_of("/slow", "")).await.starts_with("HTTP/1.1 200"));
+    let mut kept = served.connect().await;
+    kept.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(to_the_end(&mut kept).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

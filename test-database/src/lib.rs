@@ -20,6 +20,7 @@ pub use database::{Table, TestDatabase};
 pub use host::free_port;
 pub use mortal::Mortal;
 pub use pause::{Pause, Sleeper};
+pub use processes::start_watch;
 pub use proxy::{Cut, Proxy};
 pub use rusqlite::types::Value;
 pub use server::Server;

@@ -1,5 +1,6 @@
 //! Processes by the directory that they work in: PostgreSQL's give up their group and their parent, but not that.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,19 +23,18 @@ done
 rm -rf "$1"
 "#;
 
+/// Runs a script that waits for its standard input to end, which is when the process at the other end is gone, however it went; or
+/// when what is returned is dropped.
+pub fn start_watch(mut shell: Command, script: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Child {
+    shell.args(["-c", script, "watch"]).args(arguments);
+    shell.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Ctrl-C is for the tests; the watch must outlive them.
+    shell.process_group(0).spawn().unwrap()
+}
+
 /// Ends and removes all that is in a directory once this process is gone, or the reaper's standard input is dropped.
 pub(crate) fn start_reaper(directory: &Path) -> Child {
-    Command::new("/bin/sh")
-        .args(["-c", REAPER, "reaper"])
-        .arg(directory)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        // Ctrl-C is for the tests; the reaper must outlive them.
-        .process_group(0)
-        .spawn()
-        .unwrap()
+    start_watch(Command::new("/bin/sh"), REAPER, [directory])
 }
 
 /// kill -9 of all processes that work below a directory. None is left when this returns.

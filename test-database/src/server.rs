@@ -1,8 +1,8 @@
 //! A PostgreSQL that nobody else uses, from the binaries of this machine, gone when the process that asked for it is.
 
-use std::os::unix::process::CommandExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
 use crate::database::{TestDatabase, block_on, options};
 use crate::host::{Owner, free_port, postgres_binaries};
+use crate::processes::start_watch;
 
 pub(crate) const USER: &str = "postern";
 /// How long a server may take to start, in tries.
@@ -141,18 +142,9 @@ impl Server {
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let further = prepare(&owner, &directory);
-        let watch = owner
-            .run(Path::new("/bin/sh"))
-            .args(["-c", WATCH, "watch"])
-            .args([binaries.join("postgres"), directory.clone()])
-            .args(further)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Ctrl-C is for the tests; the watch must outlive them.
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let watched = [binaries.join("postgres"), directory.clone()].into_iter().map(OsString::from);
+        let further = further.into_iter().map(OsString::from);
+        let watch = start_watch(owner.run(Path::new("/bin/sh")), WATCH, watched.chain(further));
         let server = Self { directory, port, _watch: watch };
         server.wait();
         server

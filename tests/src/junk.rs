@@ -21,7 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::actor::Actor;
-use crate::world::{RELAY, now};
+use crate::tables::Table;
+use crate::world::{RELAY, World, now};
 
 const JSON: &str = "application/json";
 const OCTETS: &str = "application/octet-stream";
@@ -200,4 +201,10 @@ impl Sender {
         }
         (text[9..12].parse().unwrap(), self.read.len())
     }
+}
+
+/// All rows of all tables, but for who keeps house, which is said anew all the time.
+pub fn stored(world: &World) -> Vec<Table> {
+    let tables = world.issuer_db.tables().into_iter().chain(world.relay_db.tables());
+    tables.filter(|table| table.name != "leases").collect()
 }

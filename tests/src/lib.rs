@@ -2,7 +2,8 @@
 //!
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
 //! misbehave at any point ([`actor::Actor`], with [`replies`], [`prekeys`] and [`lookups`]), a look at all that is on disk
-//! ([`tables`]), people with the command who live the main flow ([`person`], [`app`]), the checker of docs/invariants.sql ([`invariants`]), the linkability games ([`game`]), and the search for planted secrets ([`planted`]). **May call** everything.
+//! ([`tables`]), people with the command who live the main flow ([`person`], [`app`]), the checker of docs/invariants.sql ([`invariants`]), the linkability games ([`game`]), the
+//! search for planted secrets ([`planted`]), the storm ([`storm`]), junk by the thousand ([`junk`]), and commands that bring their own servers ([`own`]). **May call** everything.
 
 pub mod actor;
 pub mod app;
@@ -12,10 +13,10 @@ pub mod http;
 pub mod invariants;
 pub mod junk;
 pub mod lookups;
+pub mod own;
 pub mod person;
 pub mod planted;
 pub mod prekeys;
-pub mod process;
 pub mod replies;
 pub mod requests;
 pub mod socks;

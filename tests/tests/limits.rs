@@ -1,16 +1,14 @@
 //! Floods against real servers on real sockets: whoever has nothing to show gets little, and keeps nobody out. See docs/operating.md.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use postern_listen::raise_file_handles;
+use postern_load::usage::Snapshot;
 use postern_protocol::login::JwtAudience;
 use postern_protocol::register::ISSUER_INFO_PATH;
 use postern_protocol::send::{EVENTS_PATH, RELAY_INFO_PATH};
 use postern_tests::junk::{self, Sender};
-use postern_tests::process::{processor_time, resident};
-use postern_tests::tables::Table;
 use postern_tests::world::Server;
 use postern_tests::{Actor, Reply, World, programs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,10 +21,10 @@ fn at(server: &Server) -> SocketAddr {
     server.address().parse().unwrap()
 }
 
-/// All rows of all tables, but for who keeps house, which is said anew all the time.
-fn stored(world: &World) -> Vec<Table> {
-    let tables = world.issuer_db.tables().into_iter().chain(world.relay_db.tables());
-    tables.filter(|table| table.name != "leases").collect()
+/// Resident memory, bytes.
+fn resident(process: u32) -> u64 {
+    let now = Snapshot::of(&[process]).unwrap();
+    now.until(&now).rss_bytes
 }
 
 async fn both_answer(http: &reqwest::Client, world: &World) {
@@ -124,14 +122,14 @@ async fn heads_and_bodies_that_are_too_long_are_refused_and_cost_no_memory() {
 async fn a_flood_of_junk_writes_nothing() {
     let mut world = World::start(programs!());
     let alice = Actor::ready(&world, "+41791238003").await;
-    let before = stored(&world);
+    let before = junk::stored(&world);
     for junk in junk::all(&alice) {
         let mut sender = Sender::to(at(if junk.relay { &world.relay } else { &world.issuer })).await;
         for _ in 0..50 {
             let (status, _) = sender.send(&junk.bytes).await;
             assert_eq!(status, junk.status, "{}", junk.name);
         }
-        assert!(stored(&world) == before, "{} wrote something", junk.name);
+        assert!(junk::stored(&world) == before, "{} wrote something", junk.name);
     }
     world.assert_healthy();
 }
@@ -160,38 +158,4 @@ async fn more_waiting_readers_than_there_is_room_for_are_refused_and_take_no_mem
     let grown = resident(world.relay.id()).saturating_sub(before);
     assert!(grown < 32 * MIB, "{grown} bytes");
     world.assert_healthy();
-}
-
-/// Prints the table of docs/operating.md. Its own command, since the figures mean something for a release build on a quiet machine only.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, see docs/operating.md"]
-async fn what_each_flood_costs() {
-    const REQUESTS: u32 = 4000;
-    let mut programs = programs!();
-    if let Some(released) = std::env::var_os("POSTERN_PROGRAMS").map(PathBuf::from) {
-        (programs.issuer, programs.relay) = (released.join("postern-issuer"), released.join("postern-relay"));
-    }
-    let world = World::start(programs);
-    let alice = Actor::ready(&world, "+41791238006").await;
-    let before = stored(&world);
-    println!("| request | answer | processor, µs | bytes in | bytes out | memory, KiB in all | rows written |");
-    println!("|---|--:|--:|--:|--:|--:|--:|");
-    for junk in junk::all(&alice) {
-        let (server, part) = if junk.relay { (&world.relay, "relay") } else { (&world.issuer, "issuer") };
-        let mut sender = Sender::to(at(server)).await;
-        sender.send(&junk.bytes).await;
-        let (time, memory) = (processor_time(server.id()), resident(server.id()));
-        let mut out = 0;
-        for _ in 0..REQUESTS {
-            let (status, bytes) = sender.send(&junk.bytes).await;
-            assert_eq!(status, junk.status, "{}", junk.name);
-            out = bytes;
-        }
-        let micros = (processor_time(server.id()) - time).as_micros() / u128::from(REQUESTS);
-        let grown = resident(server.id()).saturating_sub(memory) / 1024;
-        let wrote = usize::from(stored(&world) != before);
-        let (name, status, bytes) = (junk.name.trim(), junk.status, junk.bytes.len());
-        println!("| {part}: {name} | {status} | {micros} | {bytes} | {out} | {grown} | {wrote} |");
-        assert_eq!(wrote, 0, "{name} wrote something");
-    }
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postern_client::Client;
-use postern_client::profile::{KdfParams, Patience, Profile};
 use postern_client::read::Folder;
 use postern_client::send::Target;
 use postern_protocol::time::MockClock;
@@ -14,8 +13,7 @@ use postern_tests::game::linkability::{BITES, Game, INTERVALS, confidence};
 use postern_tests::game::linking::{Link, WAYS};
 use postern_tests::game::players;
 use postern_tests::game::report::{bites, line};
-use postern_tests::game::servers::{NETWORK, Servers};
-use rand::SeedableRng;
+use postern_tests::game::servers::Servers;
 use rand::rngs::StdRng;
 
 /// A request but for what is drawn: method, path without names, names of headers in order with those values that are no secrets, and the
@@ -38,11 +36,7 @@ fn shape(exchange: &Exchange) -> String {
 
 /// A client as people have it, with an account, who tells verdicts and asks for tokens at once.
 async fn client(servers: &Servers, dir: &Path, name: &str, phone: &str) -> Client<Arc<MockClock>, StdRng> {
-    let (path, mut rng) = (Profile::path(dir, name).unwrap(), StdRng::seed_from_u64(name.len() as u64));
-    let profile = Profile::create(&path, name, KdfParams::CHEAP, &mut rng, &Patience::NONE).unwrap();
-    let mut client = Client::new(profile, Arc::clone(&servers.clock), rng, NETWORK);
-    client.start_registration(&servers.issuer_url, phone.parse().unwrap(), None).await.unwrap();
-    client.verify_code(Some(&servers.last_code()), name).await.unwrap();
+    let mut client = servers.client(dir, name, phone).await;
     client
         .change_settings(|settings| {
             (settings.release_delay_seconds, settings.exchange_interval_seconds) = (0, 0);

@@ -2,23 +2,17 @@
 //! a thousand accounts looked a number up, nor which of a thousand numbers, nor whether it was listed; and with a leak, it can.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail loudly")]
 
-use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use postern_client::Client;
 use postern_client::lookup::Outcome;
-use postern_client::profile::{KdfParams, Patience, Profile};
 use postern_protocol::lookup::{LOOKUP_PATH, LookupRequest};
-use postern_protocol::time::MockClock;
 use postern_tests::game::capture::{Exchange, Server};
 use postern_tests::game::distinguishers::{ALL, BEST, Question, Tallies};
 use postern_tests::game::evidence::Adversary;
 use postern_tests::game::lookups::{Game, Leak};
 use postern_tests::game::people::Prepared;
-use postern_tests::game::servers::{NETWORK, Servers};
+use postern_tests::game::servers::Servers;
 use postern_tests::game::statistics::Tally;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
 /// Rounds of the honest game: half an interval's width is less than 0.08.
 const ROUNDS: usize = 600;
@@ -81,16 +75,6 @@ fn both_servers_with_all_that_they_have_cannot_tell_who_looked_a_number_up_nor_w
     }
 }
 
-/// A client as people have it, with an account.
-async fn client(servers: &Servers, dir: &Path, name: &str, phone: &str) -> Client<Arc<MockClock>, StdRng> {
-    let (path, mut rng) = (Profile::path(dir, name).unwrap(), StdRng::seed_from_u64(name.len() as u64));
-    let profile = Profile::create(&path, name, KdfParams::CHEAP, &mut rng, &Patience::NONE).unwrap();
-    let mut client = Client::new(profile, Arc::clone(&servers.clock), rng, NETWORK);
-    client.start_registration(&servers.issuer_url, phone.parse().unwrap(), None).await.unwrap();
-    client.verify_code(Some(&servers.last_code()), name).await.unwrap();
-    client
-}
-
 /// A request but for what is drawn: method, path without build and bucket, headers, and the shape of its JSON.
 fn shape(exchange: &Exchange) -> String {
     let path: Vec<&str> =
@@ -114,8 +98,8 @@ fn shapes(exchanges: &[Exchange]) -> Vec<String> {
 fn the_game_s_look_up_is_the_client_s() {
     let (prepared, runtime, dir) = (prepared(), runtime(), tempfile::tempdir().unwrap());
     let servers = Servers::reachable();
-    let mut alice = runtime.block_on(client(&servers, dir.path(), "alice", "+41791230001"));
-    let mut carol = runtime.block_on(client(&servers, dir.path(), "carol1", "+41791230002"));
+    let mut alice = runtime.block_on(servers.client(dir.path(), "alice", "+41791230001"));
+    let mut carol = runtime.block_on(servers.client(dir.path(), "carol1", "+41791230002"));
     servers.build_directory_now();
     let mut played = Vec::new();
     for (who, whom, is_listed) in [(&mut alice, "+41791230002", true), (&mut carol, "+41791230009", false)] {

@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request};
+use axum::http::Method;
 use postern_credentials::blind_token::{PendingToken, nullifier};
 use postern_protocol::exchange::{EXCHANGE_PATH, ExchangeResponse};
 use postern_protocol::ids::{MessageId, RefundSecret, RsaElement};
@@ -16,10 +15,9 @@ use postern_protocol::tokens::authorization;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tokio::runtime::Runtime;
-use tower::ServiceExt as _;
 
 use crate::issuer::key;
-use crate::world::{Mailbox, Spendable, World, blinded, envelope, exchange_request, random, token};
+use crate::world::{Mailbox, Spendable, World, blinded, call, envelope, exchange_request, random, token};
 
 const TOKENS: usize = 4;
 const MAILBOXES: usize = 2;
@@ -202,14 +200,6 @@ impl<'a> Play<'a> {
         Self { router, tokens, names, mailboxes, envelopes, blinded: (0..BLINDED).map(|_| blinded(0)).collect() }
     }
 
-    async fn call(&self, method: Method, path: &str, kind: &str, authorization: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
-        let request = Request::builder().method(method).uri(path).header("content-type", kind);
-        let request = request.header("authorization", authorization).body(Body::from(body)).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        (status, to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec())
-    }
-
     fn number(&self, name: &MessageId) -> usize {
         self.names.iter().position(|known| known == name).expect("a message of this sequence")
     }
@@ -219,12 +209,11 @@ impl<'a> Play<'a> {
     }
 
     async fn answer(&self, op: &Op) -> Answer {
-        let json = "application/json";
         let (status, body) = match op {
             Op::Send { token, mailbox, envelope } => {
                 let (right, body) = (authorization(&self.tokens[*token].token), self.envelopes[*envelope].clone());
                 let path = send_path(&self.mailboxes[*mailbox].id);
-                self.call(Method::POST, &path, "application/octet-stream", &right, body).await
+                call(self.router, Method::POST, &path, &right, body).await
             }
             Op::Judge { mailbox, word, tokens } => {
                 let path = match word {
@@ -234,7 +223,7 @@ impl<'a> Play<'a> {
                 };
                 let list = MessageList { messages: tokens.iter().map(|token| self.names[*token]).collect() };
                 let right = format!("Bearer {}", self.mailboxes[*mailbox].jwt);
-                self.call(Method::POST, path, json, &right, serde_json::to_vec(&list).unwrap()).await
+                call(self.router, Method::POST, path, &right, serde_json::to_vec(&list).unwrap()).await
             }
             Op::Exchange { token, blinded, knows_secret } => {
                 let mut old = self.tokens[*token].clone();
@@ -242,11 +231,11 @@ impl<'a> Play<'a> {
                     old.refund = RefundSecret::new(random());
                 }
                 let request = exchange_request(&old, 0, self.blinded[*blinded].0);
-                self.call(Method::POST, EXCHANGE_PATH, json, "", serde_json::to_vec(&request).unwrap()).await
+                call(self.router, Method::POST, EXCHANGE_PATH, "", serde_json::to_vec(&request).unwrap()).await
             }
             Op::Read { mailbox } => {
                 let right = format!("Bearer {}", self.mailboxes[*mailbox].jwt);
-                self.call(Method::GET, MESSAGES_PATH, json, &right, Vec::new()).await
+                call(self.router, Method::GET, MESSAGES_PATH, &right, Vec::new()).await
             }
         };
         if status >= 300 {

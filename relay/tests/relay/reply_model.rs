@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Method, Request};
+use axum::http::Method;
 use postern_credentials::reply_credential::{GroupSecret, MemberSecret, Params, envelope_digest, strike};
 use postern_protocol::ids::MessageId;
 use postern_protocol::problem::{Problem, ProblemKind};
@@ -14,10 +13,9 @@ use postern_protocol::send::{Accepted, MESSAGES_PATH, Messages, send_path};
 use postern_protocol::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tower::ServiceExt as _;
 
 use crate::contacts::{Contact, For, listed, policy, reply_key};
-use crate::world::{Mailbox, RELAY, START, World, rng};
+use crate::world::{Mailbox, RELAY, START, World, call, rng};
 
 const OWNERS: usize = 2;
 const CONTACTS: usize = 3;
@@ -140,19 +138,10 @@ impl Game {
         Timestamp::from_seconds(self.world.now())
     }
 
-    async fn call(&self, method: Method, path: &str, authorization: String, body: Vec<u8>) -> (u16, Vec<u8>) {
-        let kind = if path.ends_with("/messages") { "application/octet-stream" } else { "application/json" };
-        let request = Request::builder().method(method).uri(path).header("content-type", kind);
-        let request = request.header("authorization", authorization).body(Body::from(body)).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status().as_u16();
-        (status, to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec())
-    }
-
     async fn as_owner(&self, owner: usize, method: Method, path: &str, body: &impl serde::Serialize) -> Vec<u8> {
         let jwt = self.world.fresh(&self.mailboxes[owner]).jwt;
         let body = serde_json::to_vec(body).unwrap();
-        let (status, answer) = self.call(method, path, format!("Bearer {jwt}"), body).await;
+        let (status, answer) = call(&self.router, method, path, &format!("Bearer {jwt}"), body).await;
         assert!(status < 300, "{path} {status} {}", String::from_utf8_lossy(&answer));
         answer
     }
@@ -217,7 +206,8 @@ impl Game {
     async fn send(&mut self, number: usize) -> (usize, Outcome, Outcome) {
         let letter = &self.letters[number];
         let path = send_path(&self.mailboxes[letter.owner].id);
-        let (status, body) = self.call(Method::POST, &path, letter.shown.to_string(), letter.envelope.clone()).await;
+        let (status, body) =
+            call(&self.router, Method::POST, &path, &letter.shown.to_string(), letter.envelope.clone()).await;
         let real = if status == 201 {
             let name = serde_json::from_slice::<Accepted>(&body).unwrap().message;
             assert_eq!(*self.names.entry(number).or_insert(name), name, "an answer is repeated");
@@ -277,7 +267,7 @@ impl Game {
     async fn read(&mut self, owner: usize) {
         let jwt = self.world.fresh(&self.mailboxes[owner]).jwt;
         let path = format!("{MESSAGES_PATH}?limit=100");
-        let (status, body) = self.call(Method::GET, &path, format!("Bearer {jwt}"), Vec::new()).await;
+        let (status, body) = call(&self.router, Method::GET, &path, &format!("Bearer {jwt}"), Vec::new()).await;
         assert_eq!(status, 200);
         let page: Messages = serde_json::from_slice(&body).unwrap();
         let real: Vec<_> = page.messages.iter().map(|queued| queued.message).collect();

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use postern_credentials::blind_token::{PendingToken, challenge_digest};
 use postern_credentials::jwt;
 use postern_credentials::secrets::RootSecret;
@@ -28,6 +30,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
 
 use crate::issuer::{ISSUER, Issuer, key};
 
@@ -73,6 +76,22 @@ impl Reply {
         assert_eq!(self.headers.contains_key("www-authenticate"), self.status == 401);
         problem.known_kind().unwrap()
     }
+}
+
+/// Asks a relay that listens nowhere: status and body of the answer. The media type is the one that the path takes.
+pub(crate) async fn call(
+    router: &Router,
+    method: Method,
+    path: &str,
+    authorization: &str,
+    body: Vec<u8>,
+) -> (u16, Vec<u8>) {
+    let kind = if path.ends_with("/messages") { "application/octet-stream" } else { "application/json" };
+    let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, kind);
+    let request = request.header("authorization", authorization).body(Body::from(body)).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    (status, to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec())
 }
 
 /// A token and the secret behind it.

@@ -1,12 +1,11 @@
 //! The storm as a command: see docs/storm.md. Under the names of the servers it is a server.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use postern_test_database::Engine;
-use postern_tests::Programs;
+use postern_tests::own;
 use postern_tests::storm::{Options, run};
 
 /// Hundreds of accounts use real servers while these are killed, cut off and filled up; then it is checked that nothing was lost or doubled.
@@ -31,11 +30,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let name = std::env::args_os().next().unwrap_or_default();
-    match Path::new(&name).file_name().and_then(|name| name.to_str()) {
-        Some("world-issuer") => return postern_issuer::main(),
-        Some("world-relay") => return postern_relay::main(),
-        _ => {}
+    if let Some(code) = own::play() {
+        return code;
     }
     let cli = Cli::parse();
     let engine = match cli.engine.as_deref() {
@@ -47,15 +43,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // This program again, under other names.
-    let names = tempfile::tempdir().unwrap();
-    let own = std::env::current_exe().unwrap();
-    let [issuer, relay] = ["world-issuer", "world-relay"].map(|name| {
-        let link = names.path().join(name);
-        std::os::unix::fs::symlink(&own, &link).unwrap();
-        link
-    });
-    let programs = Programs { issuer, relay, postern: own };
+    let (programs, _names) = own::programs();
     let length = Duration::from_secs_f64(cli.minutes * 60.0);
     let report =
         run(&Options { engine, seed: cli.seed, accounts: cli.accounts.max(2), length, least: (0, 0), programs });

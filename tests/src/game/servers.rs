@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use postern_client::Client;
 use postern_client::channel::{Anonymous, Authenticated, Network, Route};
+use postern_client::profile::{KdfParams, Patience, Profile};
 use postern_credentials::identity::IdentityKey;
 use postern_credentials::secrets::RootSecret;
 use postern_issuer::config::{GatewayConfig, Limits, Lookup, RelayConfig};
@@ -212,6 +214,16 @@ impl Servers {
         let relay = rows(&self.relay_db());
         all.extend(relay.into_iter().map(|((table, rowid), row)| ((format!("relay.{table}"), rowid), row)));
         all
+    }
+
+    /// A client as people have it, with an account.
+    pub async fn client(&self, dir: &Path, name: &str, phone: &str) -> Client<Arc<MockClock>, StdRng> {
+        let (path, mut rng) = (Profile::path(dir, name).unwrap(), StdRng::seed_from_u64(name.len() as u64));
+        let profile = Profile::create(&path, name, KdfParams::CHEAP, &mut rng, &Patience::NONE).unwrap();
+        let mut client = Client::new(profile, Arc::clone(&self.clock), rng, NETWORK);
+        client.start_registration(&self.issuer_url, phone.parse().unwrap(), None).await.unwrap();
+        client.verify_code(Some(&self.last_code()), name).await.unwrap();
+        client
     }
 
     /// The anonymous channel of somebody.

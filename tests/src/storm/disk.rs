@@ -2,10 +2,11 @@
 //!
 //! An ext4 on a loop device: `EXT4_IOC_SHUTDOWN` without a flush of the journal throws away all that was not synced. It needs root.
 
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use postern_test_database::start_watch;
 
 /// Unmounts when its standard input ends: that is when the process at the other end is gone, however it went.
 const WATCH: &str = "read -r _; umount -l \"$1\" 2>/dev/null; exit 0";
@@ -41,16 +42,7 @@ impl Disk {
         std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         run(Command::new(tool("mkfs.ext4")).args(["-q", "-m", "0"]).arg(&image))?;
         mount_at(&image, &mount)?;
-        let watch = Command::new("/bin/sh")
-            .args(["-c", WATCH, "watch"])
-            .arg(&mount)
-            .current_dir("/")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let watch = start_watch(Command::new("/bin/sh"), WATCH, [&mount]);
         let disk = Self { mount, image, watch };
         // Whether power cuts are possible is better known now.
         disk.cut_power()?;
