@@ -71,6 +71,7 @@ impl Relay {
             url: "http://127.0.0.1:1".into(),
             database: database.url(),
             secret_key_file: key_file,
+            tls: None,
             issuer: IssuerConfig {
                 name: ISSUER.into(),
                 url: "http://127.0.0.1:1".into(),

@@ -6,6 +6,7 @@ use postern_credentials::envelope::SealingKey;
 use postern_protocol::card::{Card, CardLink};
 use postern_protocol::ids::{Base64, DhPublicKey, Signature};
 use postern_protocol::send::{MAX_SEALED_CARD, OWN_CARD_PATH, card_path};
+use postern_protocol::server::ServerUrl;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,14 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let now = self.now().seconds();
         card.is_some_and(|card| card.signed_at.saturating_add(CARD_GOOD_FOR) > now)
     }
+}
+
+/// The link, with the relay's address as its owner signed it if that says whose key the relay has: whoever handed a link on may have
+/// taken the fingerprint out of it, or put another relay in.
+pub(crate) fn as_signed(link: &CardLink, card: &Card) -> CardLink {
+    let is_pinned = card.relay_url.parse::<ServerUrl>().is_ok_and(|relay| !relay.pins().is_empty());
+    let relay_url = if is_pinned { &card.relay_url } else { &link.relay_url };
+    CardLink { relay_url: relay_url.clone(), ..link.clone() }
 }
 
 fn draw_card(

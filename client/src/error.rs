@@ -68,6 +68,14 @@ pub enum Error {
     /// A key that was pinned has been replaced.
     #[error("DANGER: {0}")]
     PinChanged(&'static str),
+    /// Somebody else answers at the server's address, or the server has another certificate than it should. Nothing was sent.
+    #[error("DANGER: the server at {host} is not who its address says: {reason}")]
+    WrongServer {
+        /// Host and port.
+        host: String,
+        /// What is wrong with it.
+        reason: postern_tls::WrongServer,
+    },
     /// An anonymous request has no anonymous way.
     #[error("an anonymous request to {host} would show your address")]
     NotAnonymous {
@@ -168,6 +176,7 @@ impl Error {
             Self::Refused(_) => "refused",
             Self::Misbehaved(_) => "server-misbehaved",
             Self::PinChanged(_) => "pin-changed",
+            Self::WrongServer { .. } => "wrong-server",
             Self::NotAnonymous { .. } => "not-anonymous",
             Self::InsecureTransport { .. } => "insecure-transport",
             Self::NoToken { .. } => "no-token",
@@ -205,7 +214,7 @@ impl Error {
             | Self::CodeNeeded => 9,
             Self::ProfileBusy => 10,
             Self::NotFound(_) | Self::Ambiguous(_) | Self::NotListed => 11,
-            Self::Misbehaved(_) | Self::PinChanged(_) => 12,
+            Self::Misbehaved(_) | Self::PinChanged(_) | Self::WrongServer { .. } => 12,
             Self::CardInvalid(_) => 13,
         }
     }
@@ -234,6 +243,13 @@ impl Error {
             Self::Misbehaved(_) => "tell its operator; nothing of yours was lost",
             Self::PinChanged(_) => {
                 "do not go on: either the server or the way to it is not what it was; ask its operator"
+            }
+            Self::WrongServer {
+                reason: postern_tls::WrongServer::Expired | postern_tls::WrongServer::NotYetValid,
+                ..
+            } => "nothing was sent; check this machine's clock, and if it is right tell the server's operator",
+            Self::WrongServer { .. } => {
+                "nothing was sent: somebody may stand in between; ask the server's operator for its address, over a way that you trust"
             }
             Self::NotAnonymous { .. } => {
                 "start Tor and run `postern settings --proxy socks5h://127.0.0.1:9050`, or accept that the relay sees your \

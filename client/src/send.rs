@@ -29,6 +29,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::pay::Means;
 use self::pay::Payment;
 pub use self::pay::{NoReply, Paid};
+use crate::card::as_signed;
 use crate::client::Client;
 use crate::contact::{ContactRecord, Standing};
 use crate::error::{Error, Result};
@@ -234,6 +235,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         means: Means,
     ) -> Result<Sent> {
         let (card, subject) = self.fetch_card(link).await?;
+        let link = &as_signed(link, &card);
         if addressed.is_some_and(|phone| *phone != subject.phone) {
             return Err(Error::CardInvalid("it is not certified for the number that was written to".to_owned()));
         }

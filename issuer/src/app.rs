@@ -7,12 +7,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
-use postern_listen::Endpoints;
+use postern_listen::{Endpoints, Listener};
 use postern_protocol::time::{Clock, Timestamp};
 use postern_protocol::{directory, internal, log, login, lookup, register, send, tokens};
 use postern_store::{Db, Holder, StoreError};
 use rand_core::Rng;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -200,7 +199,11 @@ pub fn router(issuer: Arc<Issuer>) -> Router {
 }
 
 /// Serves until `stop` completes, then finishes the requests under way, for a while.
-pub async fn serve(issuer: Arc<Issuer>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
+pub async fn serve(
+    issuer: Arc<Issuer>,
+    listener: impl Into<Listener>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
     let (stopping, mut stopped) = watch::channel(false);
     let stopping = Arc::new(stopping);
     let told = Arc::clone(&stopping);

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use postern_listen::{ListenError, Listener};
 use postern_protocol::ids::{PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Clock;
 use postern_store::SystemClock;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Issuer, OpenError, Parts, serve};
@@ -55,6 +55,9 @@ enum Command {
         /// The database to write into the configuration, if not a SQLite file in the directory; a PostgreSQL one must be there.
         #[arg(long, env = "POSTERN_ISSUER_DATABASE", hide_env_values = true, value_name = "URL")]
         database: Option<String>,
+        /// Serve TLS, with a key and certificate made here; the fingerprint of the key becomes part of the URL.
+        #[arg(long)]
+        tls: Option<postern_tls::Make>,
     },
     /// Serve until SIGTERM or Ctrl-C.
     Serve(OfConfig),
@@ -124,8 +127,10 @@ enum CliError {
     Refused(#[from] Refusal),
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("TLS: {0}")]
+    Tls(#[from] postern_tls::TlsError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("the database has no token key: it is not the one that `init` made, or it was lost")]
@@ -159,8 +164,8 @@ fn failed(error: &CliError) -> ExitCode {
 
 async fn run(command: Command) -> Result<(), CliError> {
     match command {
-        Command::Init { dir, name, listen, url, texts, database } => {
-            init(&dir, New { name: &name, listen, url: &url, texts, database }).await
+        Command::Init { dir, name, listen, url, texts, database, tls } => {
+            init(&dir, New { name: &name, listen, url: &url, texts, database, tls }).await
         }
         Command::Serve(of) => run_server(&of).await,
         Command::RotateKeys { of, overlap } => rotate(&of, overlap).await,
@@ -182,6 +187,7 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::CheckConfig(of) => {
             let config = Config::load(&of.config, of.database.as_deref())?;
             Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
+            config.tls.clone().map(postern_tls::ServerTls::load).transpose()?;
             say(&config.redacted()?)
         }
     }
@@ -196,16 +202,17 @@ fn say(text: &str) -> Result<(), CliError> {
 
 async fn init(dir: &Path, new: New<'_>) -> Result<(), CliError> {
     let random = Randomness::system();
-    let (name, url) = (new.name, new.url);
+    let name = new.name;
     let made = files::make(&mut random.generator(), SystemClock.now(), dir, new)?;
     let issuer = open(&OfConfig { config: made.config.clone(), database: None }).await?;
     keys::rotate(&issuer, issuer.config.limits.key_overlap_seconds).await?;
     let line = serde_json::json!({
         "name": name,
-        "url": url,
+        "url": issuer.config.url,
         "public_key": keys::info(&issuer).public_key,
         "config": made.config,
         "ca_certificate": made.ca_certificate,
+        "fingerprint": made.fingerprint,
     });
     issuer.close().await;
     say(&line.to_string())
@@ -247,10 +254,9 @@ async fn run_server(of: &OfConfig) -> Result<(), CliError> {
         return Err(CliError::NoKey);
     }
     gateway::warn(&issuer.config.gateway);
-    let listen = issuer.config.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| CliError::Listen(listen, error))?;
+    let listener = Listener::bind(issuer.config.listen, issuer.config.tls.as_ref()).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    say(&format!("listening on http://{}", listener.local_addr()?))?;
+    say(&listener.line()?)?;
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

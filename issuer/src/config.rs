@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use postern_protocol::ids::SigningPublicKey;
 use postern_protocol::lookup::LookupPolicy;
 use postern_protocol::register::RelayEntry;
+use postern_protocol::server::ServerUrl;
+use postern_tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 
 /// Everything that an operator decides.
@@ -26,6 +28,9 @@ pub struct Config {
     pub ca_certificate_file: PathBuf,
     /// How texts are sent.
     pub gateway: GatewayConfig,
+    /// TLS by the issuer itself; none: plain HTTP, on loopback or behind a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Numbers of policy; all have defaults.
     #[serde(default)]
     pub limits: Limits,
@@ -278,6 +283,7 @@ impl Config {
         let dir = path.parent().unwrap_or(Path::new(""));
         config.secret_key_file = dir.join(&config.secret_key_file);
         config.ca_certificate_file = dir.join(&config.ca_certificate_file);
+        config.tls.iter_mut().for_each(|tls| tls.lie_in(dir));
         if let GatewayConfig::Console { file } = &mut config.gateway {
             *file = file.as_ref().map(|file| dir.join(file));
         }
@@ -347,8 +353,8 @@ fn is_name(name: &str) -> bool {
 }
 
 fn is_url(text: &str) -> bool {
-    let has_host = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    has_host && !text.ends_with('/')
+    let server = text.parse::<ServerUrl>().ok().and_then(|server| url::Url::parse(server.base()).ok());
+    server.is_some_and(|url| url.has_host() && url.username().is_empty()) && !text.ends_with('/')
 }
 
 /// Not what a proxy in front would be reached under.

@@ -2,14 +2,17 @@
 //!
 //! **Owns** the loop that accepts, and every bound on a connection: how many there are, how long one may have nothing to answer (a head that is
 //! sent slowly, or never, counts as nothing), how large a head may be, how slowly an answer may be read. And the bound on one endpoint's share of the
-//! requests that are handled at a time. **May call** `postern-protocol` (a refusal is a problem document). It knows no endpoint,
+//! requests that are handled at a time. **May call** `postern-protocol` (a refusal is a problem document) and `postern-tls`. It knows no endpoint,
 //! and nobody's address: addresses are not looked at, since behind Tor or a proxy they mean nothing, and they would be personal data.
+//!
+//! A handshake of TLS is nothing to answer: it has the time of an idle connection and no more, in its connection's own task.
 //!
 //! When all places are taken, the connection that has had nothing to answer for longest gives its place up: so ten thousand that do
 //! nothing do not keep one out that does something.
 
 mod answers;
 mod endpoints;
+mod listener;
 mod paced;
 mod seats;
 
@@ -30,13 +33,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use postern_protocol::problem::{MEDIA_TYPE, Problem, ProblemKind};
+use postern_tls::ServerConfig;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use answers::{Answers, Full, Held};
 pub use endpoints::Endpoints;
+pub use listener::{ListenError, Listener};
 use paced::Paced;
 use seats::{Seat, Seats, Watch};
 
@@ -75,7 +82,8 @@ pub fn raise_file_handles() -> usize {
 }
 
 /// Serves until `stop`; then takes no more, and returns when the requests under way are answered.
-pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: impl Into<Listener>, router: Router, bounds: Bounds, stop: impl Future<Output = ()>) {
+    let Listener { tcp: listener, tls } = listener.into();
     let handles = raise_file_handles().saturating_sub(OTHER_HANDLES).max(1);
     let seats = Arc::new(Seats::new(bounds.connections.min(handles)));
     let answers = Arc::new(Answers::new(bounds.answer_bytes));
@@ -93,7 +101,8 @@ pub async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: 
         // Every connection has something to answer: this one is one too many.
         let Some(seat) = seats.take() else { continue };
         let service = Handling { router: router.clone(), answers: Arc::clone(&answers), watch: seat.watch() };
-        tokio::spawn(connection(stream, seat, service, bounds, stopped.clone()));
+        let tls = tls.as_ref().map(|tls| tls.config());
+        tokio::spawn(connection(stream, tls, seat, service, bounds, stopped.clone()));
     }
     drop((listener, stopped));
     stopping.send_replace(true);
@@ -141,12 +150,35 @@ impl Handling {
 
 async fn connection(
     stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    seat: Seat,
+    handling: Handling,
+    bounds: Bounds,
+    stopped: watch::Receiver<bool>,
+) {
+    let stream = Paced::new(stream, seat.watch(), bounds.slow_reader);
+    let Some(tls) = tls else { return converse(stream, seat, handling, bounds, stopped).await };
+    let mut stopping = stopped.clone();
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(bounds.idle, TlsAcceptor::from(tls).accept(stream)) => shaken,
+        () = seat.evicted() => return,
+        _ = stopping.changed() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(stream, seat, handling, bounds, stopped).await,
+        Ok(Err(error)) => tracing::trace!(%error, "a handshake failed"),
+        Err(_) => tracing::trace!("a handshake took too long"),
+    }
+}
+
+/// Requests and answers, until the connection ends or has to.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     seat: Seat,
     handling: Handling,
     bounds: Bounds,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let io = TokioIo::new(Paced::new(stream, seat.watch(), bounds.slow_reader));
     let service = service_fn(move |request: Request<Incoming>| {
         let handling = handling.clone();
         async move { Ok::<_, Infallible>(handling.answer(request).await) }
@@ -155,7 +187,7 @@ async fn connection(
     builder.http1().max_buf_size(READ_AHEAD);
     let head = u32::try_from(MAX_HEAD).unwrap_or(u32::MAX);
     builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(head);
-    let mut conn = pin!(builder.serve_connection(io, service));
+    let mut conn = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut idle = pin!(seat.idle_for(bounds.idle));
     let mut told = false;
     loop {

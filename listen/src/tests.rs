@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 
 use super::*;
 
@@ -18,12 +19,26 @@ struct Served {
 
 impl Served {
     async fn start(bounds: Bounds) -> Self {
+        Self::start_with(bounds, None).await
+    }
+
+    /// With TLS, and what knows it by its key.
+    async fn start_tls(bounds: Bounds) -> (Self, TlsConnector) {
+        let dir = tempfile::TempDir::new().unwrap();
+        let now = postern_protocol::time::Timestamp::from_seconds(1_800_000_000);
+        let mut made = postern_tls::make_self_signed(dir.path(), "https://127.0.0.1", now).unwrap();
+        made.files.lie_in(dir.path());
+        let client = postern_tls::client_config(&[made.pin]).unwrap();
+        (Self::start_with(bounds, Some(&made.files)).await, TlsConnector::from(Arc::new(client)))
+    }
+
+    async fn start_with(bounds: Bounds, tls: Option<&postern_tls::TlsFiles>) -> Self {
         let router = Router::new()
             .route("/", get(|| async { "here" }))
             .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(500)).await }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
+        let at = listener.tcp.local_addr().unwrap();
         let (stop, told) = oneshot::channel();
         let done = tokio::spawn(serve(listener, router, bounds, async { drop(told.await) }));
         Self { at, stop, done }
@@ -41,11 +56,19 @@ impl Served {
     }
 }
 
-async fn to_the_end(stream: &mut TcpStream) -> String {
+async fn to_the_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut all = Vec::new();
     // Reset or closed: both are hanging up.
     drop(timeout(Duration::from_secs(20), stream.read_to_end(&mut all)).await.expect("it hangs up"));
     String::from_utf8_lossy(&all).into_owned()
+}
+
+/// As [`Served::ask`], over TLS.
+async fn ask_over_tls(served: &Served, connector: &TlsConnector, request: &str) -> String {
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut stream = connector.connect(name, served.connect().await).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    to_the_end(&mut stream).await
 }
 
 fn get_of(path: &str, more: &str) -> String {
@@ -206,4 +229,67 @@ async fn an_endpoint_s_share_is_its_own() {
     let (one, other) = (endpoints.of("/one"), endpoints.of("/other"));
     let _taken = one.try_acquire().unwrap();
     assert!(endpoints.of("/one").try_acquire().is_err() && other.try_acquire().is_ok());
+}
+
+/// The beginning of a ClientHello that never ends.
+const HALF_A_HELLO: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+#[tokio::test]
+async fn a_handshake_that_is_slow_is_cut_in_time_and_others_are_served_meanwhile() {
+    let (served, connector) = Served::start_tls(Bounds { idle: Duration::from_secs(1), ..bounds() }).await;
+    let (began, mut slow, mut silent) = (Instant::now(), served.connect().await, served.connect().await);
+    slow.write_all(HALF_A_HELLO).await.unwrap();
+    let dripping = async {
+        while slow.write_all(&[0]).await.is_ok() && began.elapsed() < Duration::from_secs(10) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        began.elapsed()
+    };
+    let honest = async {
+        for _ in 0..10 {
+            assert!(ask_over_tls(&served, &connector, &get_of("/", "")).await.ends_with("here"));
+        }
+    };
+    let (lasted, ()) = tokio::join!(dripping, honest);
+    assert!(lasted >= Duration::from_secs(1) && lasted < Duration::from_secs(5), "{lasted:?}");
+    assert_eq!(to_the_end(&mut silent).await, "");
+}
+
+#[tokio::test]
+async fn handshakes_that_go_on_for_ever_give_their_places_up_to_one_that_asks() {
+    let (served, connector) = Served::start_tls(Bounds { connections: 3, ..bounds() }).await;
+    let mut half = Vec::new();
+    for _ in 0..20 {
+        let mut stream = served.connect().await;
+        stream.write_all(HALF_A_HELLO).await.unwrap();
+        half.push(stream);
+    }
+    assert!(ask_over_tls(&served, &connector, &get_of("/", "")).await.ends_with("here"));
+    assert_eq!(to_the_end(&mut half[0]).await, "");
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answer_is_cut_with_tls_as_well() {
+    let (served, connector) = Served::start_tls(Bounds { slow_reader: Duration::from_secs(1), ..bounds() }).await;
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut never = connector.connect(name, served.connect().await).await.unwrap();
+    never.write_all(get_of("/large", "").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(to_the_end(&mut never).await.len() < LARGE, "it was cut");
+    assert!(ask_over_tls(&served, &connector, &get_of("/large", "")).await.len() > LARGE);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_waits_for_no_handshake_and_answers_what_it_was_asked_over_tls() {
+    let (served, connector) = Served::start_tls(bounds()).await;
+    let mut half = served.connect().await;
+    half.write_all(HALF_A_HELLO).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut busy = connector.connect(name, served.connect().await).await.unwrap();
+    busy.write_all(get_of("/slow", "").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    served.stop.send(()).unwrap();
+    assert!(to_the_end(&mut busy).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(to_the_end(&mut half).await, "");
+    timeout(Duration::from_secs(5), served.done).await.unwrap().unwrap();
 }

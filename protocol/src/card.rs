@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use crate::codec::{DecodeError, Reader, TooLong, put_bytes16};
 use crate::ids::{DhPublicKey, MailboxId, SealingPublicKey, Signature, SigningPublicKey};
+use crate::server::ServerUrl;
 
 /// `postern:v1?relay=<url>&mailbox=<43>&identity=<43>`: where the card is, and whose it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardLink {
-    /// Base URL of the relay, without a trailing slash; printable ASCII without `&`, `#` or spaces.
+    /// Base URL of the relay ([`ServerUrl`]), without a trailing slash; printable ASCII without `&`, `#` or spaces.
     pub relay_url: String,
     /// The mailbox.
     pub mailbox: MailboxId,
@@ -34,8 +35,8 @@ impl FromStr for CardLink {
         let mailbox = part("mailbox=")?.parse().map_err(|_| BAD)?;
         let identity = part("identity=")?.parse().map_err(|_| BAD)?;
         let printable = relay_url.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-        let web = relay_url.starts_with("https://") || relay_url.starts_with("http://");
-        if parts.next().is_some() || !printable || !web || relay_url.ends_with('/') {
+        let is_server = relay_url.parse::<ServerUrl>().is_ok();
+        if parts.next().is_some() || !printable || !is_server || relay_url.ends_with('/') {
             return Err(BAD);
         }
         Ok(Self { relay_url, mailbox, identity })
@@ -133,6 +134,7 @@ mod tests {
             format!("{text}&x=1"),
             text.replace(":v1", ":v2"),
             text.replace("http:", "file:"),
+            text.replace("//", "//somebody@"),
             text.replace(":7", ":7/"),
             text.replace("mailbox", "m"),
         ] {

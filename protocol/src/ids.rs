@@ -224,6 +224,11 @@ public_bytes!(
     Sha256Digest, 32
 );
 
+public_bytes!(
+    /// The fingerprint of a server's TLS key: SHA-256 of its SubjectPublicKeyInfo, 32 bytes. See [`crate::server::ServerUrl`].
+    ServerPin, 32
+);
+
 impl Sha256Digest {
     /// Zeros, the digest of nothing: stands for "none".
     pub const ZERO: Self = Self([0; 32]);

@@ -23,6 +23,7 @@ pub mod register;
 pub mod release;
 pub mod reply;
 pub mod send;
+pub mod server;
 pub mod synthetic;
 pub mod time;
 pub mod tokens;

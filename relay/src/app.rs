@@ -12,7 +12,7 @@ use postern_credentials::identity::IdentityKey;
 use postern_credentials::reply_credential::relay_id;
 use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
-use postern_listen::Endpoints;
+use postern_listen::{Endpoints, Listener};
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
@@ -26,7 +26,6 @@ use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenChallenge;
 use postern_store::{Db, Holder, StoreError};
 use rand_core::{CryptoRng, Rng};
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::sleep;
 
@@ -64,6 +63,12 @@ pub enum StartError {
     /// The HTTP client for the issuer.
     #[error("HTTP client: {0}")]
     Client(#[from] reqwest::Error),
+    /// Certificate or key, or the address of the issuer.
+    #[error("TLS: {0}")]
+    Tls(#[from] postern_tls::TlsError),
+    /// Nothing to listen at.
+    #[error(transparent)]
+    Listen(#[from] postern_listen::ListenError),
     /// A name that does not fit into a token challenge.
     #[error("token challenge: {0}")]
     Challenge(#[from] TooLong),
@@ -215,7 +220,7 @@ impl App {
     }
 
     /// Serves until `shutdown`; then ends long polls and event streams, waits for requests under way, and closes the database.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
+    pub async fn serve(self, listener: impl Into<Listener>, shutdown: impl Future<Output = ()> + Send + 'static) {
         let beside = tokio::spawn(self.clone().beside());
         let app = self.clone();
         let told = async move {

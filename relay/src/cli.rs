@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use postern_credentials::secrets::RootSecret;
+use postern_listen::Listener;
 use postern_protocol::ids::{SigningPublicKey, decode_base64, encode_base64};
 use postern_protocol::reply::ReplyPolicy;
+use postern_protocol::time::Clock;
 use postern_store::SystemClock;
 use rand::rngs::SysRng;
 use rand_core::UnwrapErr;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -79,6 +80,9 @@ struct Init {
     /// The database to write into the configuration, if not a SQLite file in the directory; a PostgreSQL one must be there.
     #[arg(long, env = "POSTERN_RELAY_DATABASE", hide_env_values = true, value_name = "URL")]
     database: Option<String>,
+    /// Serve TLS, with a key and certificate made here; the fingerprint of the key becomes part of the URL.
+    #[arg(long)]
+    tls: Option<postern_tls::Make>,
 }
 
 /// The whole program: reads the command line, does it, and says how it went.
@@ -105,7 +109,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
     let dir = &arguments.dir;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir.display()))?;
     let dir = dir.canonicalize().map_err(io(dir.display()))?;
-    let config = Config {
+    let mut config = Config {
         name: arguments.name,
         listen: arguments.listen,
         url: arguments.url.trim_end_matches('/').to_owned(),
@@ -116,10 +120,15 @@ fn init(arguments: Init) -> Result<(), StartError> {
             url: arguments.issuer_url.trim_end_matches('/').to_owned(),
             public_key: arguments.issuer_public_key,
         },
+        tls: None,
         limits: Limits::default(),
         replies: ReplyPolicy::default(),
     };
     config.check()?;
+    let made = arguments.tls.map(|how| how.make(&dir, &config.url, SystemClock.now())).transpose()?;
+    if let Some(made) = &made {
+        (config.url, config.tls) = (made.url.clone(), Some(made.files.clone()));
+    }
     let root = RootSecret::generate(&mut UnwrapErr(SysRng));
     let key_text = Zeroizing::new(encode_base64(root.expose()));
     // The key first: a configuration without one would look ready.
@@ -132,6 +141,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
         "url": config.url,
         "public_key": identity(&root).public(),
         "config": file,
+        "fingerprint": made.map(|made| made.pin),
     });
     println!("{line}");
     Ok(())
@@ -202,6 +212,7 @@ fn template(config: &Config) -> String {
          # How many unclaimed one-time prekeys a mailbox has, and how long the identical claim gets the identical answer.\n\
          # prekeys_per_mailbox = {}\n\
          # prekey_claim_seconds = {}\n\n\
+         {}\n\
          # How time is counted for replies: a contact has so many an epoch, a credential is good for a period, and the previous epoch\n\
          # is still taken in the grace. Credentials name epochs by number: these cannot change while any are out, or all are refused.\n\
          [replies]\n\
@@ -240,6 +251,7 @@ fn template(config: &Config) -> String {
         limits.reveals_per_mailbox,
         limits.prekeys_per_mailbox,
         limits.prekey_claim_seconds,
+        postern_tls::section(config.tls.as_ref()),
         replies.epoch_seconds,
         replies.period_seconds,
         replies.grace_seconds,
@@ -260,6 +272,7 @@ fn read_key(path: &Path) -> Result<RootSecret, StartError> {
 fn check(of: &OfConfig) -> Result<(), StartError> {
     let config = Config::load(&of.config, of.database.as_deref())?;
     read_key(&config.secret_key_file)?;
+    config.tls.clone().map(postern_tls::ServerTls::load).transpose()?;
     print!("{}", config.redacted());
     Ok(())
 }
@@ -280,9 +293,8 @@ async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {
     let app = App::open(config, &root, Arc::new(SystemClock), rng).await?;
     drop(root);
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
-    let listener = TcpListener::bind(listen).await.map_err(io(listen))?;
-    let bound = listener.local_addr().map_err(io(listen))?;
-    println!("listening on http://{bound}");
+    let listener = Listener::bind(listen, app.config.tls.as_ref()).await?;
+    println!("{}", listener.line().map_err(io(listen))?);
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -311,6 +323,7 @@ mod tests {
                 url: "https://issuer.example".into(),
                 public_key: SigningPublicKey([7; 32]),
             },
+            tls: None,
             limits: Limits::default(),
             replies: ReplyPolicy::default(),
         };

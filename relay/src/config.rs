@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use postern_protocol::ids::SigningPublicKey;
 use postern_protocol::reply::ReplyPolicy;
+use postern_protocol::server::ServerUrl;
+use postern_tls::TlsFiles;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Everything that an operator decides.
@@ -23,6 +25,9 @@ pub struct Config {
     pub secret_key_file: PathBuf,
     /// Whose tokens and JWTs count here.
     pub issuer: IssuerConfig,
+    /// TLS by the relay itself; none: plain HTTP, on loopback or behind a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Numbers of policy; all have defaults.
     #[serde(default)]
     pub limits: Limits,
@@ -205,6 +210,7 @@ impl Config {
         let mut config = Self::parse(path, &text)?;
         if let Some(directory) = path.parent() {
             config.secret_key_file = directory.join(&config.secret_key_file);
+            config.tls.iter_mut().for_each(|tls| tls.lie_in(directory));
         }
         if let Some(database) = database {
             database.clone_into(&mut config.database);
@@ -273,8 +279,8 @@ fn is_name(name: &str) -> bool {
 }
 
 fn is_base_url(text: &str) -> bool {
-    let web = url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    web && !text.ends_with('/')
+    let server = text.parse::<ServerUrl>().ok().and_then(|server| url::Url::parse(server.base()).ok());
+    server.is_some_and(|url| url.has_host() && url.username().is_empty()) && !text.ends_with('/')
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_core::Rng;
 
-use crate::http::{Reply, post_json};
+use crate::http::{Reply, client_for, post_json};
 use crate::replies::Group;
 use crate::world::{Place, RELAY};
 
@@ -86,10 +86,9 @@ impl Actor {
     /// A person with a phone, who has not registered.
     pub async fn new(world: &Place, phone: &str) -> Self {
         let mut rng = StdRng::seed_from_u64(SEED.fetch_add(1, Ordering::Relaxed));
-        let http = reqwest::Client::new();
-        let info: IssuerInfo =
-            Reply::until_answered(http.get(format!("{}{ISSUER_INFO_PATH}", world.issuer_url))).await.json();
-        let key = active_key(&http, &world.issuer_url).await;
+        let (http, [issuer_url, relay_url]) = client_for([&world.issuer_url, &world.relay_url]);
+        let info: IssuerInfo = Reply::until_answered(http.get(format!("{issuer_url}{ISSUER_INFO_PATH}"))).await.json();
+        let key = active_key(&http, &issuer_url).await;
         Self {
             identity: IdentityKey::generate(&mut rng),
             rng,
@@ -98,8 +97,8 @@ impl Actor {
             password: format!("password of {phone}"),
             info,
             key,
-            issuer_url: world.issuer_url.clone(),
-            relay_url: world.relay_url.clone(),
+            issuer_url,
+            relay_url,
             account: None,
             tokens: Vec::new(),
             session: None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postern_protocol::problem::{self, Problem, ProblemKind};
+use postern_protocol::server::ServerUrl;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +80,18 @@ impl Reply {
         let problem = self.problem();
         problem.known_kind().unwrap_or_else(|| panic!("unknown problem {}", problem.kind))
     }
+}
+
+/// What calls servers at these addresses, each known by its key if the address says it (the key of the other would do as well), and their
+/// addresses without fingerprints, as requests need them.
+pub fn client_for<const N: usize>(urls: [&str; N]) -> (reqwest::Client, [String; N]) {
+    let servers = urls.map(|url| url.parse::<ServerUrl>().unwrap());
+    let pins: Vec<_> = servers.iter().flat_map(|server| server.pins().to_vec()).collect();
+    let mut builder = reqwest::Client::builder();
+    if !pins.is_empty() {
+        builder = builder.tls_backend_preconfigured(postern_tls::client_config(&pins).unwrap());
+    }
+    (builder.build().unwrap(), servers.map(|server| server.base().to_owned()))
 }
 
 /// A POST with a JSON body.

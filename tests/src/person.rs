@@ -19,6 +19,8 @@ pub struct Person {
     data_dir: PathBuf,
     /// Arguments before each command.
     pub options: Vec<String>,
+    /// Variables of each command.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What a command answered.
@@ -39,6 +41,7 @@ impl Person {
             program: programs.postern.clone(),
             data_dir: dir.join("people"),
             options: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -46,6 +49,7 @@ impl Person {
         let mut command = Command::new(&self.program);
         command.args(["--json", "--profile", &self.name]).arg("--data-dir").arg(&self.data_dir);
         command.args(&self.options).args(args).env("POSTERN_PASSWORD", format!("password of {}", self.name));
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

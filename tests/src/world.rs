@@ -128,6 +128,20 @@ impl Server {
         self.child.as_ref().expect("runs").id()
     }
 
+    /// Sends it a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let killed = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status();
+        assert!(killed.unwrap().success(), "the server is gone: {}", self.read_log());
+    }
+
+    /// Asks it to stop, and waits until it has; it says that all is well.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        self.starting = None;
+        let ended = self.child.take().expect("runs").wait().unwrap();
+        assert!(ended.success(), "{ended}: {}", self.read_log());
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         self.starting = None;
@@ -242,7 +256,13 @@ impl World {
     /// Fresh servers; the texts replace settings in their configuration files, one `key = value` a line.
     pub fn start_with(programs: Programs, issuer_settings: &str, relay_settings: &str) -> Self {
         let at = [free_address(), free_address()];
-        Self::start_at(of_engine(Engine::of_this_run()), programs, [issuer_settings, relay_settings], &at, &at)
+        Self::start_at(of_engine(Engine::of_this_run()), programs, [issuer_settings, relay_settings], &at, &at, &[])
+    }
+
+    /// Fresh servers that speak TLS, with certificates of their own making, and are known by their keys.
+    pub fn start_tls(programs: Programs, issuer_settings: &str, relay_settings: &str) -> Self {
+        let (at, tls) = ([free_address(), free_address()], ["--tls", "self-signed"]);
+        Self::start_at(of_engine(Engine::of_this_run()), programs, [issuer_settings, relay_settings], &at, &at, &tls)
     }
 
     /// Fresh servers that are known to everybody by the addresses of these balancers, issuer's and relay's.
@@ -269,7 +289,7 @@ impl World {
         let at = [free_address(), free_address()];
         balancers.iter().zip(&at).for_each(|(balancer, at)| balancer.add(at.clone()));
         let known = balancers.each_ref().map(|balancer| balancer.address.clone());
-        Self::start_at(databases, programs, settings, &at, &known)
+        Self::start_at(databases, programs, settings, &at, &known, &[])
     }
 
     fn start_at(
@@ -278,26 +298,28 @@ impl World {
         [issuer_settings, relay_settings]: [&str; 2],
         [issuer_at, relay_at]: &[String; 2],
         known: &[String; 2],
+        tls: &[&str],
     ) -> Self {
         let dir = TempDir::new().unwrap();
         let (issuer_dir, relay_dir) = (dir.path().join("issuer"), dir.path().join("relay"));
-        let [issuer_url, relay_url] = known.each_ref().map(|address| format!("http://{address}"));
+        let scheme = if tls.is_empty() { "http" } else { "https" };
+        let [issuer_url, relay_url] = known.each_ref().map(|address| format!("{scheme}://{address}"));
 
         let init = |program: &Path, dir: &Path, args: &[&str]| {
-            let printed = run(Command::new(program).arg("init").arg("--dir").arg(dir).args(args));
+            let printed = run(Command::new(program).arg("init").arg("--dir").arg(dir).args(args).args(tls));
             let json: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
-            json["public_key"].as_str().unwrap().to_owned()
+            ["public_key", "url"].map(|what| json[what].as_str().unwrap().to_owned())
         };
         let [issuer_db, relay_db] = databases([issuer_dir.join("issuer.db"), relay_dir.join("relay.db")]);
         let (issuer_db_url, relay_db_url) = (issuer_db.url(), relay_db.url());
         let mut issuer_args =
             vec!["--name", ISSUER, "--listen", issuer_at, "--url", &issuer_url, "--texts", "texts.log"];
         issuer_args.extend(["--database", &issuer_db_url]);
-        let issuer_key = init(&programs.issuer, &issuer_dir, &issuer_args);
+        let [issuer_key, issuer_url] = init(&programs.issuer, &issuer_dir, &issuer_args);
         let mut relay_args = vec!["--name", RELAY, "--listen", relay_at, "--url", &relay_url];
         relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
         relay_args.extend(["--database", &relay_db_url]);
-        let relay_key = init(&programs.relay, &relay_dir, &relay_args);
+        let [relay_key, relay_url] = init(&programs.relay, &relay_dir, &relay_args);
 
         let server = |program: &Path, dir: &Path, name: &str, settings: &str| {
             let config = dir.join(format!("{name}.toml"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folders that a path in a page may begin with.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     ".ci",
     "benches",
     "client",
@@ -22,6 +22,7 @@ const PARTS: [&str; 16] = [
     "store",
     "test-database",
     "tests",
+    "tls",
 ];
 /// A name with so many underscores is a sentence, and so a test's.
 const SENTENCE: usize = 4;

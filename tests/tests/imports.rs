@@ -10,12 +10,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("postern-credentials", &["postern-protocol"]),
     ("postern-store", &["postern-protocol"]),
     ("postern-test-database", &[]),
-    ("postern-listen", &["postern-protocol"]),
-    ("postern-client", &["postern-protocol", "postern-credentials"]),
+    ("postern-tls", &["postern-protocol"]),
+    ("postern-listen", &["postern-protocol", "postern-tls"]),
+    ("postern-client", &["postern-protocol", "postern-credentials", "postern-tls"]),
     ("postern-fuzz-targets", &["postern-protocol", "postern-credentials", "postern-client"]),
     ("postern-load", &["postern-protocol", "postern-credentials"]),
-    ("postern-issuer", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen"]),
-    ("postern-relay", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen"]),
+    ("postern-issuer", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen", "postern-tls"]),
+    ("postern-relay", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen", "postern-tls"]),
 ];
 
 /// What must not be reached from the pure crates, by whatever way.

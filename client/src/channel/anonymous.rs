@@ -77,7 +77,7 @@ impl Anonymous {
         let mut last = Error::Internal("no attempt was made");
         let mut n = 0;
         while pause_before(n, &self.network).await {
-            match once(&self.fresh(rng, &request.url)?, request).await? {
+            match once(&self.fresh(rng, request)?, request).await? {
                 Attempt::Done(reply) => return Ok(reply),
                 Attempt::Again(error) => last = error,
             }
@@ -87,8 +87,8 @@ impl Anonymous {
     }
 
     /// A client for one attempt: nothing of it, connection, TLS session or circuit, is used again.
-    fn fresh(&self, rng: &mut impl CryptoRng, url: &url::Url) -> Result<reqwest::Client> {
-        let mut builder = builder(url, &self.network).pool_max_idle_per_host(0);
+    fn fresh(&self, rng: &mut impl CryptoRng, request: &Request) -> Result<reqwest::Client> {
+        let mut builder = builder(request, &self.network)?.pool_max_idle_per_host(0);
         if let Route::Socks(proxy) = &self.route {
             let bad = |_| Error::Invalid("the proxy must be like socks5h://127.0.0.1:9050".to_owned());
             builder = builder.proxy(reqwest::Proxy::all(isolated(rng, proxy)).map_err(bad)?);

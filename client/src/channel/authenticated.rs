@@ -1,6 +1,9 @@
 //! The direct way, for requests that name the account anyway.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use postern_protocol::ids::ServerPin;
 
 use super::retry::{Attempt, once, pause_before};
 use super::{Network, Reply, Request, builder, require_protected};
@@ -10,8 +13,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub struct Authenticated {
     network: Network,
-    plain: OnceLock<reqwest::Client>,
-    tls: OnceLock<reqwest::Client>,
+    /// By whether it is TLS, and whose: a connection to somebody who was known by another key, or by none, is not used.
+    clients: Mutex<HashMap<(bool, Vec<ServerPin>), reqwest::Client>>,
 }
 
 impl Authenticated {
@@ -25,11 +28,11 @@ impl Authenticated {
     /// # Errors
     /// [`Error::Network`], [`Error::Unavailable`], [`Error::Misbehaved`]; refusals are in the answer.
     pub async fn send(&self, request: &Request) -> Result<Reply> {
-        let client = self.client(&request.url)?;
+        let client = self.client(request)?;
         let mut last = Error::Internal("no attempt was made");
         let mut n = 0;
         while pause_before(n, &self.network).await {
-            match once(client, request).await? {
+            match once(&client, request).await? {
                 Attempt::Done(reply) => return Ok(reply),
                 Attempt::Again(error) => last = error,
             }
@@ -43,7 +46,7 @@ impl Authenticated {
     /// # Errors
     /// As [`Self::send`].
     pub async fn send_once(&self, request: &Request) -> Result<Reply> {
-        match once(self.client(&request.url)?, request).await? {
+        match once(&self.client(request)?, request).await? {
             Attempt::Done(reply) => Ok(reply),
             Attempt::Again(error) => Err(error),
         }
@@ -58,12 +61,14 @@ impl Authenticated {
         self.send(request).await
     }
 
-    fn client(&self, url: &url::Url) -> Result<&reqwest::Client> {
-        let slot = if url.scheme() == "http" { &self.plain } else { &self.tls };
-        if slot.get().is_none() {
-            let client = builder(url, &self.network).build().map_err(|_| Error::Internal("no HTTP client"))?;
-            drop(slot.set(client));
+    fn client(&self, request: &Request) -> Result<reqwest::Client> {
+        let whose = (request.url.scheme() == "https", request.pins.clone());
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&whose) {
+            return Ok(client.clone());
         }
-        slot.get().ok_or(Error::Internal("no HTTP client"))
+        let client = builder(request, &self.network)?.build().map_err(|_| Error::Internal("no HTTP client"))?;
+        clients.insert(whose, client.clone());
+        Ok(client)
     }
 }

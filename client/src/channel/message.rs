@@ -1,11 +1,12 @@
 //! Requests and answers, as the rest of the client sees them.
 
 use http::{HeaderMap, Method};
+use postern_protocol::ids::ServerPin;
 use postern_protocol::problem::{MEDIA_TYPE, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::parse_url;
+use super::parse_server;
 use crate::error::{Error, Result};
 
 /// `application/json`.
@@ -21,6 +22,8 @@ const USUAL_ANSWER: usize = 256 * 1024;
 pub struct Request {
     pub(super) method: Method,
     pub(super) url: url::Url,
+    /// Of the server's keys; empty: any server with a certificate for the host.
+    pub(super) pins: Vec<ServerPin>,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Vec<u8>,
     pub(super) max_answer: usize,
@@ -37,10 +40,10 @@ impl Request {
     /// `base` without a trailing slash, `path` with a leading one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if they do not make an http(s) URL.
+    /// [`Error::Invalid`] if they do not make a server's address.
     pub fn new(method: Method, base: &str, path: &str) -> Result<Self> {
-        let url = parse_url(&format!("{base}{path}"))?;
-        Ok(Self { method, url, headers: Vec::new(), body: Vec::new(), max_answer: USUAL_ANSWER, timeout: None })
+        let (url, pins) = parse_server(&format!("{base}{path}"))?;
+        Ok(Self { method, url, pins, headers: Vec::new(), body: Vec::new(), max_answer: USUAL_ANSWER, timeout: None })
     }
 
     /// `GET`.

@@ -19,6 +19,8 @@ pub use self::authenticated::Authenticated;
 pub use self::message::{JSON, OCTETS, Reply, Request};
 pub(crate) use self::retry::pause_before;
 use crate::error::{Error, Result};
+use postern_protocol::ids::ServerPin;
+use postern_protocol::server::ServerUrl;
 
 /// How patient the network side is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +39,28 @@ impl Default for Network {
     }
 }
 
-/// An absolute http(s) URL.
+/// Where an address of a server leads, without the fingerprints that may be in it: those are nobody's user name.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything else.
+/// [`Error::Invalid`] for anything but an http(s) URL with or without fingerprints ([`ServerUrl`]).
 pub fn parse_url(text: &str) -> Result<url::Url> {
-    let url = url::Url::parse(text).map_err(|_| Error::Invalid("not a URL, like https://issuer.example".to_owned()))?;
-    let plain = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-    if plain && url.host_str().is_some() {
-        Ok(url)
+    Ok(parse_server(text)?.0)
+}
+
+/// The same, and the fingerprints.
+fn parse_server(text: &str) -> Result<(url::Url, Vec<ServerPin>)> {
+    let bad = || Error::Invalid("not a server's address, like https://issuer.example".to_owned());
+    let server: ServerUrl = text.parse().map_err(|_| {
+        Error::Invalid(
+            "a server's address begins with https:// and carries no user name but the fingerprint of its key"
+                .to_owned(),
+        )
+    })?;
+    let url = url::Url::parse(server.base()).map_err(|_| bad())?;
+    if url.host_str().is_some() && url.username().is_empty() && url.password().is_none() {
+        Ok((url, server.pins().to_vec()))
     } else {
-        Err(Error::Invalid("a server's URL begins with https:// and carries no user name".to_owned()))
+        Err(bad())
     }
 }
 
@@ -79,7 +92,8 @@ fn host(url: &url::Url) -> String {
 }
 
 /// What both kinds of connection have in common: no redirects (they would carry credentials along), no cookies, no referrer.
-fn builder(url: &url::Url, network: &Network) -> reqwest::ClientBuilder {
+/// A server with fingerprints is known by its key, and by nothing else.
+fn builder(request: &Request, network: &Network) -> Result<reqwest::ClientBuilder> {
     let builder = reqwest::Client::builder()
         .user_agent("postern/1")
         .redirect(reqwest::redirect::Policy::none())
@@ -89,7 +103,14 @@ fn builder(url: &url::Url, network: &Network) -> reqwest::ClientBuilder {
         .connect_timeout(network.timeout)
         .timeout(network.timeout);
     // Reading the system's roots takes longer than many a request, and plain http has no use for them.
-    if url.scheme() == "http" { builder.tls_certs_only([]) } else { builder }
+    if request.url.scheme() == "http" {
+        return Ok(builder.tls_certs_only([]));
+    }
+    if request.pins.is_empty() {
+        return Ok(builder);
+    }
+    let tls = postern_tls::client_config(&request.pins).map_err(|_| Error::Internal("no TLS"))?;
+    Ok(builder.tls_backend_preconfigured(tls))
 }
 
 #[cfg(test)]
@@ -111,5 +132,16 @@ mod tests {
         for wrong in ["file:///x", "a.example", "https://user@a.example", "https://"] {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_kept_for_the_handshake_and_is_in_nothing_that_is_sent() {
+        let pin = ServerPin([7; 32]);
+        let request = Request::get(&format!("https://{pin}@relay.example:8"), "/v1/relay").unwrap();
+        assert_eq!(request.pins, [pin]);
+        assert_eq!(request.url.as_str(), "https://relay.example:8/v1/relay");
+        let built = request.build(&reqwest::Client::new()).build().unwrap();
+        assert!(built.url().as_str() == request.url.as_str() && built.headers().get("authorization").is_none());
+        assert!(Request::get(&format!("http://{pin}@127.0.0.1"), "/").is_err(), "no key to know it by");
     }
 }

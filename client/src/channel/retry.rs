@@ -19,7 +19,7 @@ pub(super) enum Attempt {
 pub(super) async fn once(client: &reqwest::Client, request: &Request) -> Result<Attempt> {
     let mut response = match request.build(client).send().await {
         Ok(response) => response,
-        Err(error) => return Ok(Attempt::Again(network_error(request, &error))),
+        Err(error) => return network_error(request, &error).map(Attempt::Again),
     };
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let mut body = Vec::new();
@@ -30,7 +30,7 @@ pub(super) async fn once(client: &reqwest::Client, request: &Request) -> Result<
                 body.extend_from_slice(&chunk);
             }
             Ok(Some(_)) => return Err(Error::Misbehaved("its answer is longer than agreed on")),
-            Err(error) => return Ok(Attempt::Again(network_error(request, &error))),
+            Err(error) => return network_error(request, &error).map(Attempt::Again),
         }
     }
     Ok(weigh(Reply { status, headers, body }))
@@ -60,8 +60,11 @@ pub(crate) async fn pause_before(n: u32, network: &Network) -> bool {
     true
 }
 
-/// What the network said, without the URL: that may name a mailbox.
-fn network_error(request: &Request, error: &reqwest::Error) -> Error {
+/// What the network said, without the URL: that may name a mailbox. A server that is somebody else is not asked again.
+fn network_error(request: &Request, error: &reqwest::Error) -> Result<Error> {
+    if let Some(reason) = postern_tls::wrong_server(error) {
+        return Err(Error::WrongServer { host: host(&request.url), reason });
+    }
     let mut reason = if error.is_timeout() { "it took too long".to_owned() } else { String::new() };
     let mut source = error.source();
     while let Some(inner) = source {
@@ -72,5 +75,5 @@ fn network_error(request: &Request, error: &reqwest::Error) -> Error {
     if reason.is_empty() {
         "the connection broke".clone_into(&mut reason);
     }
-    Error::Network { host: host(&request.url), reason }
+    Ok(Error::Network { host: host(&request.url), reason })
 }

@@ -18,7 +18,7 @@ Exit codes:
    9  no profile, or registration not finished (or finished already)
   10  another postern command is using the profile
   11  no such message, contact or session, or more than one
-  12  a server does not follow the protocol, or a pinned key has changed
+  12  a server does not follow the protocol or is somebody else, or a pinned key has changed
   13  the recipient's card cannot be trusted
   14  doctor found something that does not work
 

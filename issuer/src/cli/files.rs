@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use postern_protocol::ids::SigningPublicKey;
+use postern_protocol::ids::{ServerPin, SigningPublicKey};
 use postern_protocol::time::Timestamp;
+use postern_tls::{Make, SelfSigned};
 use rand_core::CryptoRng;
 
 use super::CliError;
@@ -22,12 +23,15 @@ pub(super) struct New<'a> {
     pub(super) texts: Option<PathBuf>,
     /// None: a file in the directory.
     pub(super) database: Option<String>,
+    pub(super) tls: Option<Make>,
 }
 
 /// What was made.
 pub(super) struct Made {
     pub(super) config: PathBuf,
     pub(super) ca_certificate: PathBuf,
+    /// Of the key for TLS, if one was made.
+    pub(super) fingerprint: Option<ServerPin>,
 }
 
 /// Makes configuration, root secret and CA certificate. Nothing is overwritten.
@@ -36,15 +40,15 @@ pub(super) fn make(rng: &mut impl CryptoRng, now: Timestamp, dir: &Path, new: Ne
     let dir = dir.canonicalize().map_err(|e| CliError::File(dir.to_owned(), e))?;
     let config = dir.join("issuer.toml");
     let name = new.name;
-    let text = template(&dir, new);
-    let parsed = Config::parse(&config, &text)?;
-    parsed.check()?;
+    Config::parse(&config, &template(&dir, &new, None))?.check()?;
+    let tls = new.tls.map(|how| how.make(&dir, new.url, now)).transpose()?;
+    let text = template(&dir, &new, tls.as_ref());
     let ca_certificate = dir.join("ca.pem");
     let (root, ca_der) = secrets::create(rng, name, now)?;
     create(&dir.join("secret.key"), 0o600, secrets::root_to_text(&root).as_bytes())?;
     create(&ca_certificate, 0o644, secrets::to_pem(&ca_der).as_bytes())?;
     create(&config, 0o600, text.as_bytes())?;
-    Ok(Made { config, ca_certificate })
+    Ok(Made { config, ca_certificate, fingerprint: tls.map(|tls| tls.pin) })
 }
 
 fn create(path: &Path, mode: u32, contents: &[u8]) -> Result<(), CliError> {
@@ -60,10 +64,11 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-fn template(dir: &Path, new: New<'_>) -> String {
-    let New { name, listen, url, texts, database } = new;
-    let database = database.unwrap_or_else(|| format!("sqlite://{}", dir.join("issuer.db").display()));
-    let console = texts.map_or_else(
+fn template(dir: &Path, new: &New<'_>, tls: Option<&SelfSigned>) -> String {
+    let New { name, listen, url, texts, database, .. } = new;
+    let url = tls.map_or(*url, |tls| &tls.url);
+    let database = database.clone().unwrap_or_else(|| format!("sqlite://{}", dir.join("issuer.db").display()));
+    let console = texts.as_ref().map_or_else(
         || "# file = \"texts.log\"   # instead of standard output".to_owned(),
         |file| format!("file = {}", quoted(&file.to_string_lossy())),
     );
@@ -73,6 +78,7 @@ fn template(dir: &Path, new: New<'_>) -> String {
         .replace("{url}", &quoted(url))
         .replace("{database}", &quoted(&database))
         .replace("{console}", &console)
+        .replace("{tls}", &postern_tls::section(tls.map(|tls| &tls.files)))
 }
 
 const TEMPLATE: &str = r#"# Configuration of postern-issuer. Unknown keys are refused; `postern-issuer check-config` shows all values in force.
@@ -80,7 +86,7 @@ const TEMPLATE: &str = r#"# Configuration of postern-issuer. Unknown keys are re
 # The name in tokens, JWTs and logins. Changing it voids all of them.
 name = {name}
 listen = {listen}
-# Under which clients and relays reach it; TLS is the business of a proxy in front.
+# Under which clients and relays reach it.
 url = {url}
 # sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full
 database = {database}
@@ -134,6 +140,7 @@ kind = "console"
 # build_seconds = 86400               # how often the directory is built
 # keep_builds = 8                     # builds that are served
 
+{tls}
 # Relays are added by `postern-issuer add-relay`. `enabled = false` in its section cuts a relay off.
 "#;
 

@@ -305,6 +305,7 @@ fn config(database: String, relay: &IdentityKey, other_relay: &IdentityKey) -> C
         url: format!("https://{ISSUER}"),
         database,
         secret_key_file: PathBuf::new(),
+        tls: None,
         ca_certificate_file: PathBuf::new(),
         gateway: GatewayConfig::Console { file: None },
         limits: Limits::default(),

@@ -10,12 +10,14 @@ use postern_credentials::relay_call::{sign_call, verify_reply};
 use postern_protocol::ids::{CallNonce, RsaElement, Signature, SigningPublicKey, TokenKeyId};
 use postern_protocol::internal::{KEYS_PATH, Keys, KeysRequest, REPLY_HEADER, SIGN_PATH, SignRequest, SignResponse};
 use postern_protocol::problem::{Problem, ProblemKind};
+use postern_protocol::server::ServerUrl;
 use postern_protocol::tokens::DirectoryKey;
+use postern_tls::TlsError;
 use rand_core::Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::{RngFactory, SharedClock};
+use crate::app::{RngFactory, SharedClock, StartError};
 use crate::config::{Config, IssuerConfig};
 
 /// Answers of the issuer are small; more is not from it.
@@ -27,6 +29,9 @@ pub(crate) enum CallError {
     /// No answer in time. The issuer may have done what was asked.
     #[error("the issuer cannot be reached: {0}")]
     Unreachable(#[source] reqwest::Error),
+    /// Somebody else is at the issuer's address; nothing was sent.
+    #[error("the server at the issuer's address is not who the address says: {0}")]
+    WrongServer(postern_tls::WrongServer),
     /// An answer that the issuer has not signed for this call, or that cannot be read.
     #[error("an answer that does not come from the issuer")]
     Unauthentic,
@@ -43,18 +48,23 @@ impl CallError {
     pub(crate) fn refused_because(&self) -> Option<ProblemKind> {
         match self {
             Self::Refused(problem) => problem.known_kind(),
-            Self::Unreachable(_) | Self::Unauthentic | Self::Encoding => None,
+            Self::Unreachable(_) | Self::WrongServer(_) | Self::Unauthentic | Self::Encoding => None,
         }
     }
 }
 
 fn unreachable(error: reqwest::Error) -> CallError {
-    CallError::Unreachable(error.without_url())
+    match postern_tls::wrong_server(&error) {
+        Some(reason) => CallError::WrongServer(reason),
+        None => CallError::Unreachable(error.without_url()),
+    }
 }
 
 /// Our side of the internal API.
 pub(crate) struct IssuerCalls {
     client: reqwest::Client,
+    /// Where to, without fingerprints.
+    base: String,
     issuer: IssuerConfig,
     relay: String,
     identity: IdentityKey,
@@ -64,21 +74,26 @@ pub(crate) struct IssuerCalls {
 
 impl IssuerCalls {
     /// # Errors
-    /// When the HTTP client cannot be set up (no TLS).
+    /// When the HTTP client cannot be set up (no TLS), or the issuer's address is none.
     pub(crate) fn new(
         config: &Config,
         identity: IdentityKey,
         clock: SharedClock,
         rng: RngFactory,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, StartError> {
+        let url: ServerUrl = config.issuer.url.parse().map_err(TlsError::Address)?;
         let timeout = Duration::from_secs(config.limits.issuer_timeout_seconds);
-        let client = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
             // The environment must not be able to send this call elsewhere.
-            .no_proxy()
-            .build()?;
-        Ok(Self { client, issuer: config.issuer.clone(), relay: config.name.clone(), identity, clock, rng })
+            .no_proxy();
+        if !url.pins().is_empty() {
+            builder =
+                builder.tls_backend_preconfigured(postern_tls::client_config(url.pins()).map_err(TlsError::from)?);
+        }
+        let (client, base, issuer) = (builder.build()?, url.base().to_owned(), config.issuer.clone());
+        Ok(Self { client, base, issuer, relay: config.name.clone(), identity, clock, rng })
     }
 
     /// The live token keys, active first.
@@ -106,7 +121,7 @@ impl IssuerCalls {
         let call = sign_call(&self.identity, &self.issuer.name, &self.relay, "POST", path, &body, now, nonce);
         let response = self
             .client
-            .post(format!("{}{path}", self.issuer.url))
+            .post(format!("{}{path}", self.base))
             .header("authorization", call.to_string())
             .header("content-type", "application/json")
             .body(body)

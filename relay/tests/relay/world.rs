@@ -201,6 +201,7 @@ impl World {
             url: "http://127.0.0.1:1".into(),
             database: url,
             secret_key_file: PathBuf::new(),
+            tls: None,
             issuer: IssuerConfig {
                 name: ISSUER.into(),
                 url: issuer.url.clone(),
