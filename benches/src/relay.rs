@@ -79,6 +79,7 @@ impl Relay {
             },
             limits,
             replies: ReplyPolicy::default(),
+            operation: Default::default(),
         };
         // Once here, so that the schema is there.
         let rng: RngFactory = Arc::new(|| Box::new(UnwrapErr(SysRng)));

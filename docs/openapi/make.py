@@ -127,7 +127,12 @@ def op(summary, ok, take=None, size=None, auth=None, problems="", parameters=(),
 
 CACHED = {304: None}
 BUILD, BUCKET = path("build", U32), path("bucket", U32)
-SELF = {"/openapi.json": {"get": op("This document.", {200: {J: {"schema": {"type": "object"}}}, 304: None})}}
+# What balancers ask.
+HEALTH = {
+    "/healthz": {"get": op("Whether the process is up.", {200: {"text/plain": {"schema": TEXT}}})},
+    "/readyz": {"get": op("Whether it can do its work.", {200: {"text/plain": {"schema": TEXT}}})},
+}
+SELF = HEALTH | {"/openapi.json": {"get": op("This document.", {200: {J: {"schema": {"type": "object"}}}, 304: None})}}
 ISSUER = SELF | {
     "/v1/issuer": {"get": op("Who this issuer is.", {200: json_("IssuerInfo")})},
     "/v1/issuer/counters": {"get": op("How many tokens were signed.", {200: json_("Counters")} | CACHED)},

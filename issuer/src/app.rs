@@ -8,6 +8,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
 use postern_listen::{Endpoints, Listener};
+use postern_operate::{Health, Metrics, health_routes};
 use postern_protocol::time::{Clock, Timestamp};
 use postern_protocol::{directory, internal, log, login, lookup, register, send, tokens};
 use postern_store::{Db, Holder, StoreError};
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::db::{self, MIGRATIONS};
 use crate::gateway::TextGateway;
 use crate::http;
+use crate::metrics::{Counters, operated};
 use crate::random::Randomness;
 use crate::secrets::Secrets;
 use crate::service::keys::KeyCache;
@@ -64,6 +66,9 @@ pub struct Issuer {
     pub(crate) endpoints: Endpoints,
     pub(crate) decoy: Decoy,
     pub(crate) log: Tree,
+    pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
     clock: Arc<dyn Clock>,
 }
 
@@ -100,6 +105,7 @@ impl Issuer {
         let endpoints = Endpoints::new(config.limits.requests_per_endpoint);
         let mut holder = Holder::default();
         random.generator().fill_bytes(&mut holder);
+        let (counters, metrics) = Counters::new(&config);
         let (signing_keys, lanes, log) = (KeyCache::default(), Lanes::default(), Tree::default());
         Ok(Arc::new(Self {
             config,
@@ -114,6 +120,9 @@ impl Issuer {
             endpoints,
             decoy,
             log,
+            counters,
+            metrics,
+            health: Health::default(),
             clock,
         }))
     }
@@ -191,6 +200,7 @@ pub fn router(issuer: Arc<Issuer>) -> Router {
         .route(log::ENTRIES_PATH, get(http::log::entries))
         .route(internal::KEYS_PATH, post(http::exchange::keys))
         .route(internal::SIGN_PATH, post(http::exchange::sign))
+        .merge(health_routes(operated(&issuer)))
         .fallback(http::not_found)
         .method_not_allowed_fallback(http::method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&issuer), http::guard))
@@ -206,9 +216,10 @@ pub async fn serve(
 ) {
     let (stopping, mut stopped) = watch::channel(false);
     let stopping = Arc::new(stopping);
-    let told = Arc::clone(&stopping);
+    let (told, stops) = (Arc::clone(&stopping), Arc::clone(&issuer));
     let stop = async move {
         stop.await;
+        stops.health.stop();
         told.send_replace(true);
     };
     let cleaner = tokio::spawn(housekeeping::run(Arc::clone(&issuer), stopped.clone()));

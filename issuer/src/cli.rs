@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use postern_listen::{ListenError, Listener};
+use postern_operate::start_metrics;
 use postern_protocol::ids::{PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Clock;
 use postern_store::SystemClock;
@@ -17,6 +18,7 @@ use crate::app::{Issuer, OpenError, Parts, serve};
 use crate::config::{Config, ConfigError};
 use crate::error::Refusal;
 use crate::gateway;
+use crate::metrics::operated;
 use crate::random::Randomness;
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::{account, directory, keys, lookup};
@@ -256,6 +258,7 @@ async fn run_server(of: &OfConfig) -> Result<(), CliError> {
     gateway::warn(&issuer.config.gateway);
     let listener = Listener::bind(issuer.config.listen, issuer.config.tls.as_ref()).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    start_metrics(issuer.config.operation.metrics, operated(&issuer)).await?;
     say(&listener.line()?)?;
     let stop = async move {
         tokio::select! {

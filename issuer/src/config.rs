@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use postern_operate::Operation;
 use postern_protocol::ids::SigningPublicKey;
 use postern_protocol::lookup::LookupPolicy;
 use postern_protocol::register::RelayEntry;
@@ -37,6 +38,9 @@ pub struct Config {
     /// Contact discovery; all have defaults.
     #[serde(default)]
     pub lookup: Lookup,
+    /// How an operator looks in.
+    #[serde(default)]
+    pub operation: Operation,
     /// The relays that mailboxes are granted at; the first is the default.
     #[serde(default, rename = "relay", skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayConfig>,
@@ -328,7 +332,8 @@ impl Config {
             (d.build_seconds >= 1, "`build_seconds` must be at least 1"),
             (d.keep_builds >= 2, "`keep_builds` must be at least 2: somebody is always in the middle of the last one"),
         ];
-        rules.iter().try_for_each(|(holds, rule)| if *holds { Ok(()) } else { Err(ConfigError::Invalid(rule)) })
+        let mut rules = rules.into_iter().chain(self.operation.rules());
+        rules.try_for_each(|(holds, rule)| if holds { Ok(()) } else { Err(ConfigError::Invalid(rule)) })
     }
 
     /// The whole configuration, defaults included, as TOML. A password in the database URL is left out.

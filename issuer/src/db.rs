@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod lookup;
+pub(crate) mod measure;
 pub(crate) mod parts;
 pub(crate) mod register;
 pub(crate) mod sessions;

@@ -19,7 +19,9 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use postern_protocol::operate::{HEALTH_PATH, READY_PATH};
 use postern_protocol::problem::ProblemKind;
+use tokio::time::Instant;
 
 use crate::app::Issuer;
 use crate::error::Refusal;
@@ -34,14 +36,21 @@ pub async fn method_not_allowed() -> Refusal {
     ProblemKind::MethodNotAllowed.into()
 }
 
-/// Bounds how many requests are handled at a time and how long each may take, and logs what the route answered: no
+/// Bounds how many requests are handled at a time and how long each may take; logs and counts what the route answered: no
 /// address, no body, no header.
 pub async fn guard(State(issuer): State<Arc<Issuer>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "-".to_owned(), |p| p.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("-", MatchedPath::as_str);
+    // Whoever asks how the server is must hear so when it has much to do.
+    let is_health = matches!(route, HEALTH_PATH | READY_PATH);
     let work = async {
         // First its endpoint's, so that who waits for a crowded one takes nothing from the others.
-        let endpoint = issuer.endpoints.of(&route);
+        if is_health {
+            return next.run(request).await;
+        }
+        let endpoint = issuer.endpoints.of(route);
         let _share = endpoint.acquire().await;
         let _permit = issuer.permits.acquire().await;
         next.run(request).await
@@ -51,6 +60,8 @@ pub async fn guard(State(issuer): State<Arc<Issuer>>, request: Request, next: Ne
         Ok(response) => response,
         Err(_) => Refusal::retry_after(ProblemKind::Timeout, 1).into_response(),
     };
+    let refused = response.extensions().get::<ProblemKind>().copied();
+    issuer.counters.requests.count(&method, Some(route), response.status(), refused, began.elapsed());
     tracing::debug!(%method, route, status = response.status().as_u16(), "answered");
     response
 }

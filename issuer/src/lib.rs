@@ -21,6 +21,7 @@ mod db;
 pub mod error;
 pub mod gateway;
 pub mod http;
+pub mod metrics;
 pub mod random;
 pub mod secrets;
 pub mod service;

@@ -45,6 +45,7 @@ use answers::{Answers, Full, Held};
 pub use endpoints::Endpoints;
 pub use listener::{ListenError, Listener};
 use paced::Paced;
+pub use seats::open_connections;
 use seats::{Seat, Seats, Watch};
 
 /// The largest head of a request that gets an answer of ours, bytes: names and values of headers, and the path.

@@ -11,6 +11,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// Connections of this process, of whichever listener.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many connections this process has open.
+pub fn open_connections() -> usize {
+    OPEN.load(Relaxed)
+}
+
 /// All places.
 pub(crate) struct Seats {
     most: usize,
@@ -71,6 +79,7 @@ impl Seats {
         taken.next = taken.next.wrapping_add(1);
         taken.connections.insert(number, Arc::clone(&state));
         drop(taken);
+        OPEN.fetch_add(1, Relaxed);
         Some(Seat { seats: Arc::clone(self), number, state })
     }
 
@@ -132,6 +141,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        OPEN.fetch_sub(1, Relaxed);
         self.seats.lock().connections.remove(&self.number);
     }
 }

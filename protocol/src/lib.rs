@@ -17,6 +17,7 @@ pub mod internal;
 pub mod log;
 pub mod login;
 pub mod lookup;
+pub mod operate;
 pub mod prekeys;
 pub mod problem;
 pub mod register;

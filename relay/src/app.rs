@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
 use postern_credentials::blind_token::challenge_digest;
 use postern_credentials::identity::IdentityKey;
@@ -13,6 +13,7 @@ use postern_credentials::reply_credential::relay_id;
 use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
 use postern_listen::{Endpoints, Listener};
+use postern_operate::{Health, Metrics, Operated, health_routes};
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
@@ -30,6 +31,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::sleep;
 
 use crate::config::{Config, ConfigError};
+use crate::metrics::Counters;
 use crate::service::epoch_bases::EpochBases;
 use crate::service::issuer::IssuerCalls;
 use crate::service::keys::KeyRing;
@@ -108,6 +110,9 @@ pub struct State {
     pub(crate) waiters: Waiters,
     pub(crate) permits: Semaphore,
     pub(crate) endpoints: Endpoints,
+    pub(crate) counters: Counters,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
     /// Turns true when the relay stops: readers that wait are sent home.
     pub(crate) stopping: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
@@ -150,6 +155,7 @@ impl App {
         let mut holder = Holder::default();
         rng().fill_bytes(&mut holder);
         let limits = &config.limits;
+        let (counters, metrics) = Counters::new(&config);
         Ok(Self(Arc::new(State {
             challenge_digest: challenge_digest(&challenge)?,
             relay_id: relay_id(&config.name),
@@ -157,10 +163,13 @@ impl App {
             expanding: Mutex::new(()),
             epoch_bases: EpochBases::default(),
             looks: Looks::start(&db, limits),
-            queue: Queue::start(&db, limits, holder),
+            queue: Queue::start(&db, limits, holder, &counters),
             waiters: Waiters::new(limits.waiting_readers, limits.waiting_readers_per_mailbox),
             permits: Semaphore::new(limits.concurrent_requests.min(Semaphore::MAX_PERMITS)),
             endpoints: Endpoints::new(limits.requests_per_endpoint),
+            counters,
+            metrics,
+            health: Health::default(),
             config,
             db,
             clock,
@@ -199,11 +208,17 @@ impl App {
             .route_layer(from_fn_with_state(self.clone(), http::guard::bounded));
         prompt
             .merge(waiting)
+            .merge(health_routes(self.operated()))
             .fallback(http::problem::not_found)
             .method_not_allowed_fallback(http::problem::method_not_allowed)
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(http::problem::panicked))
-            .layer(from_fn(http::guard::outermost))
+            .layer(from_fn_with_state(self.clone(), http::guard::outermost))
             .with_state(self.clone())
+    }
+
+    /// The relay as the port for metrics sees it.
+    pub fn operated(&self) -> Arc<dyn Operated> {
+        Arc::new(self.clone())
     }
 
     /// One round of housekeeping: what is too old is forgotten, unless another process sees to that. [`Self::serve`] does it regularly.
@@ -225,6 +240,7 @@ impl App {
         let app = self.clone();
         let told = async move {
             shutdown.await;
+            app.health.stop();
             app.stop.send_replace(true);
         };
         tokio::select! {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use postern_credentials::secrets::RootSecret;
 use postern_listen::Listener;
+use postern_operate::{OPERATION_TEMPLATE, Operation, start_metrics};
 use postern_protocol::ids::{SigningPublicKey, decode_base64, encode_base64};
 use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::time::Clock;
@@ -123,6 +124,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
         tls: None,
         limits: Limits::default(),
         replies: ReplyPolicy::default(),
+        operation: Operation::default(),
     };
     config.check()?;
     let made = arguments.tls.map(|how| how.make(&dir, &config.url, SystemClock.now())).transpose()?;
@@ -218,7 +220,8 @@ fn template(config: &Config) -> String {
          [replies]\n\
          # epoch_seconds = {}\n\
          # period_seconds = {}\n\
-         # grace_seconds = {}\n",
+         # grace_seconds = {}\n\n\
+         {OPERATION_TEMPLATE}",
         quoted(&config.name),
         quoted(&config.listen.to_string()),
         quoted(&config.url),
@@ -295,6 +298,7 @@ async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let listener = Listener::bind(listen, app.config.tls.as_ref()).await?;
     println!("{}", listener.line().map_err(io(listen))?);
+    start_metrics(app.config.operation.metrics, app.operated()).await.map_err(io("metrics"))?;
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -326,6 +330,7 @@ mod tests {
             tls: None,
             limits: Limits::default(),
             replies: ReplyPolicy::default(),
+            operation: Operation::default(),
         };
         let text = template(&config);
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use postern_operate::Operation;
 use postern_protocol::ids::SigningPublicKey;
 use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::server::ServerUrl;
@@ -34,6 +35,9 @@ pub struct Config {
     /// How time is counted for replies. It must not change while credentials are out: they name epochs by number.
     #[serde(default, deserialize_with = "replies")]
     pub replies: ReplyPolicy,
+    /// How an operator looks in.
+    #[serde(default)]
+    pub operation: Operation,
 }
 
 impl std::fmt::Debug for Config {
@@ -259,7 +263,7 @@ impl Config {
                 "`replies`: a period is a whole number of epochs, none is 0, and the grace is no longer than an epoch",
             ),
         ];
-        match rules.into_iter().find(|(holds, _)| !holds) {
+        match rules.into_iter().chain(self.operation.rules()).find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(ConfigError::Invalid(rule)),
             None => Ok(()),
         }
@@ -299,7 +303,9 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_in_every_section() {
         assert!(toml::from_str::<Config>(&sample()).is_ok());
-        for extra in ["[limits]\nquota_mesages = 5\n", "[replies]\nepoch = 5\n", "[surprise]\n"] {
+        for extra in
+            ["[limits]\nquota_mesages = 5\n", "[replies]\nepoch = 5\n", "[operation]\nmetric = 5\n", "[surprise]\n"]
+        {
             assert!(toml::from_str::<Config>(&format!("{}{extra}", sample())).is_err(), "{extra}");
         }
         assert!(toml::from_str::<Config>(&format!("surprise = 1\n{}", sample())).is_err());

@@ -4,6 +4,7 @@ pub(crate) mod card;
 pub(crate) mod exchange;
 pub(crate) mod keys;
 pub(crate) mod mailbox;
+pub(crate) mod measure;
 pub(crate) mod prekeys;
 pub(crate) mod queue;
 pub(crate) mod read;

@@ -2,7 +2,7 @@
 //!
 //! **Owns** mailboxes and their queues, sealed cards, one-time prekeys, and the ledger of `send` tokens (design §2.1, §2.2). It knows random
 //! mailbox ids, arrival times and spent tokens; never a phone number, an account, a sender, or which sends share one.
-//! **May call** `postern-protocol`, `postern-credentials` and `postern-store`; never the issuer's crate. It speaks to the
+//! **May call** `postern-protocol`, `postern-credentials`, `postern-store`, `postern-listen` and `postern-operate`; never the issuer's crate. It speaks to the
 //! issuer over the internal API only.
 //!
 //! Three rooms: `http` decodes, makes one call and encodes; `service` decides; `db` holds the SQL. One word names a
@@ -17,6 +17,7 @@ pub mod config;
 mod db;
 pub mod error;
 mod http;
+mod metrics;
 mod service;
 
 pub use cli::main;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folders that a path in a page may begin with.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     ".ci",
     "benches",
     "client",
@@ -16,6 +16,7 @@ const PARTS: [&str; 17] = [
     "listen",
     "load",
     "migrations",
+    "operate",
     "packaging",
     "protocol",
     "relay",

@@ -12,11 +12,32 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("postern-test-database", &[]),
     ("postern-tls", &["postern-protocol"]),
     ("postern-listen", &["postern-protocol", "postern-tls"]),
+    ("postern-operate", &["postern-protocol"]),
     ("postern-client", &["postern-protocol", "postern-credentials", "postern-tls"]),
     ("postern-fuzz-targets", &["postern-protocol", "postern-credentials", "postern-client"]),
     ("postern-load", &["postern-protocol", "postern-credentials"]),
-    ("postern-issuer", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen", "postern-tls"]),
-    ("postern-relay", &["postern-protocol", "postern-credentials", "postern-store", "postern-listen", "postern-tls"]),
+    (
+        "postern-issuer",
+        &[
+            "postern-protocol",
+            "postern-credentials",
+            "postern-store",
+            "postern-listen",
+            "postern-tls",
+            "postern-operate",
+        ],
+    ),
+    (
+        "postern-relay",
+        &[
+            "postern-protocol",
+            "postern-credentials",
+            "postern-store",
+            "postern-listen",
+            "postern-tls",
+            "postern-operate",
+        ],
+    ),
 ];
 
 /// What must not be reached from the pure crates, by whatever way.

@@ -67,6 +67,7 @@ fn leaky_places(run: &Run) -> Vec<Leaky> {
     let mut all = vec![
         leaky("issuer/log", append(dir.join("issuer/log"))),
         leaky("relay/log", append(dir.join("relay/log"))),
+        leaky("output relay-metrics", append(run.output().join("relay-metrics"))),
         leaky("profiles", append(dir.join("people/profiles/notes"))),
         leaky("output postern.err", append(run.output().join("world-postern.err"))),
         leaky("issuer table planted", in_table(true)),
@@ -90,6 +91,7 @@ fn no_secret_is_where_it_has_no_business_and_one_that_is_would_be_found() {
     run.live();
     run.harvest_traffic();
     let damaged = runtime.block_on(run.vandalise());
+    runtime.block_on(run.scrape());
     let places = run.places();
     let found = look(&run.harvest, &places);
     let (values, bytes) = (run.harvest.0.len(), places.values().flatten().map(Vec::len).sum::<usize>());

@@ -286,6 +286,13 @@ const OVER_ALL_SHARDS: &[&str] = &[
     "delete from reply_strikes where (",
     "delete from reply_reveals where (",
     "delete from prekey_claims where (",
+    // Once in a while, for metrics.
+    "select count(*) from accounts",
+    "select count(*) from sessions",
+    "select nullifier from ledger order",
+    "select state, count(*), cast",
+    "select mailbox from mailboxes order",
+    "select count(*), cast(coalesce(sum(queued_messages",
     // A row for each process.
     "select process, rung",
     "delete from bells where rung_at",

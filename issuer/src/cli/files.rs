@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use postern_operate::OPERATION_TEMPLATE;
 use postern_protocol::ids::{ServerPin, SigningPublicKey};
 use postern_protocol::time::Timestamp;
 use postern_tls::{Make, SelfSigned};
@@ -73,6 +74,7 @@ fn template(dir: &Path, new: &New<'_>, tls: Option<&SelfSigned>) -> String {
         |file| format!("file = {}", quoted(&file.to_string_lossy())),
     );
     TEMPLATE
+        .replace("{operation}", OPERATION_TEMPLATE)
         .replace("{name}", &quoted(name))
         .replace("{listen}", &quoted(&listen.to_string()))
         .replace("{url}", &quoted(url))
@@ -141,6 +143,7 @@ kind = "console"
 # keep_builds = 8                     # builds that are served
 
 {tls}
+{operation}
 # Relays are added by `postern-issuer add-relay`. `enabled = false` in its section cuts a relay off.
 "#;
 

@@ -24,6 +24,8 @@ pub struct Answer {
     status: StatusCode,
     body: Vec<u8>,
     headers: HeaderMap,
+    /// Of a refusal: what kind. For whoever counts.
+    refused: Option<ProblemKind>,
 }
 
 impl Answer {
@@ -32,7 +34,7 @@ impl Answer {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Self { status, body, headers }
+        Self { status, body, headers, refused: None }
     }
 
     /// JSON.
@@ -47,7 +49,7 @@ impl Answer {
     /// 204.
     pub fn empty() -> Self {
         let headers = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("no-store"))]);
-        Self { status: StatusCode::NO_CONTENT, body: Vec::new(), headers }
+        Self { status: StatusCode::NO_CONTENT, body: Vec::new(), headers, refused: None }
     }
 
     /// Bytes that caches may keep, by an ETag of what they are; 304 without them for who has them (RFC 9110 §13.1.2).
@@ -67,7 +69,7 @@ impl Answer {
         let kept = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         let mut kept = kept.flat_map(|value| value.split(',')).map(|kept| kept.trim().trim_start_matches("W/"));
         let answer = if kept.any(|kept| kept == "*" || kept == tag) {
-            Self { status: StatusCode::NOT_MODIFIED, body: Vec::new(), headers: HeaderMap::new() }
+            Self { status: StatusCode::NOT_MODIFIED, body: Vec::new(), headers: HeaderMap::new(), refused: None }
         } else {
             Self::bytes(StatusCode::OK, media_type, body)
         };
@@ -91,7 +93,8 @@ impl Answer {
     fn problem(document: &Problem) -> Self {
         let status = StatusCode::from_u16(document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(document).unwrap_or_default();
-        let answer = Self::bytes(status, problem::MEDIA_TYPE, body);
+        let mut answer = Self::bytes(status, problem::MEDIA_TYPE, body);
+        answer.refused = document.known_kind();
         match document.retry_after {
             Some(seconds) => answer.with(RETRY_AFTER, &seconds.to_string()),
             None => answer,
@@ -126,6 +129,9 @@ impl IntoResponse for Answer {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
+        if let Some(kind) = self.refused {
+            response.extensions_mut().insert(kind);
+        }
         response
     }
 }

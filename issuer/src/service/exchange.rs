@@ -81,7 +81,8 @@ pub async fn sign(issuer: &Arc<Issuer>, caller: &Caller, request: &SignRequest) 
     let signature = signatures.into_iter().next().ok_or(Refusal::Failed("nothing was signed"))?;
     // Each time around, others have filled the part that there was room in: it ends with the budget.
     loop {
-        if let Some(blind_signature) = record(issuer, caller, request, &place, signature).await? {
+        if let Some((blind_signature, now)) = record(issuer, caller, request, &place, signature).await? {
+            issuer.counters.exchanged.inc_by(now.into());
             return Ok(SignResponse { blind_signature });
         }
         place = match look(issuer, caller, request).await? {
@@ -134,25 +135,25 @@ async fn look(issuer: &Issuer, caller: &Caller, request: &SignRequest) -> Result
     Ok(looked)
 }
 
-/// Records and counts the signature, or finds that of an identical call that was faster; none if there is no room in this place any more.
+/// Records and counts the signature (and says so), or finds that of an identical call that was faster; none if there is no room in this place any more.
 async fn record(
     issuer: &Issuer,
     caller: &Caller,
     request: &SignRequest,
     place: &Place,
     signature: RsaElement,
-) -> Result<Option<RsaElement>, Refusal> {
+) -> Result<Option<(RsaElement, bool)>, Refusal> {
     let (now, key) = (issuer.now(), &request.token_key_id);
     let recording = issuer.db.run("exchange", |tx| {
         Box::pin(async move {
             if let Some(earlier) = signed_before(tx, request).await? {
-                return Ok(Some(earlier));
+                return Ok(Some((earlier, false)));
             }
             if !db::keys::add(tx, (key, &caller.relay, place.part), 1, place.share, now).await? {
                 return Ok(None);
             }
             db::exchange::insert(tx, &digest(&request.blinded.0), key, &caller.relay, &signature).await?;
-            Ok::<_, Refusal>(Some(signature))
+            Ok::<_, Refusal>(Some((signature, true)))
         })
     });
     recording.await

@@ -67,6 +67,7 @@ pub async fn login(issuer: &Arc<Issuer>, request: LoginRequest) -> Result<LoginR
     let expires = created.plus_seconds(issuer.config.limits.session_seconds);
     let new = NewSession { session, account: &account, sealed_key: &sealed_key, label: &label, created, expires };
     open_session(issuer, &new, registered, &guess, now).await?;
+    issuer.counters.logins.inc();
     Ok(LoginResponse { proof, session, expires: expires.seconds() })
 }
 

@@ -115,8 +115,9 @@ pub async fn evaluate(issuer: &Arc<Issuer>, request: LookupRequest) -> Result<Lo
         .map_err(|_| Refusal::Failed("the challenge of look-up tokens does not encode"))?;
     let batch = blocking(move || verify(&secret, &challenge, &batch).map(|()| batch)).await?;
     let spent = &batch;
-    let oprf_epoch =
+    let (oprf_epoch, now) =
         issuer.db.run("spend look-up tokens", |tx| Box::pin(async move { spend(tx, spent).await })).await?;
+    issuer.counters.lookups.inc_by(now);
     let key = oprf_secret(issuer, oprf_epoch)?;
     let evaluation = blocking(move || {
         key.evaluate(&batch.blinded).map_err(|_| Refusal::Failed("a checked batch could not be evaluated"))
@@ -157,20 +158,20 @@ fn verify(secret: &WindowSecret, challenge: &ChallengeDigest, batch: &Batch) -> 
     valid.map_err(|_| ProblemKind::LookupTokenInvalid.into())
 }
 
-/// Spends all tokens; returns the epoch to evaluate with, which for an identical request is the one of the first time.
-async fn spend(tx: &mut Tx<'_>, batch: &Batch) -> Result<u32, Refusal> {
+/// Spends all tokens; returns the epoch to evaluate with, which for an identical request is the one of the first time, and how many were spent now.
+async fn spend(tx: &mut Tx<'_>, batch: &Batch) -> Result<(u32, u64), Refusal> {
     if db::lookup::is_fenced(tx, batch.window).await? {
         return Err(ProblemKind::LookupWindow.into());
     }
     let oprf_epoch = serving_epoch(tx).await?;
     let spent = db::lookup::spend(tx, &batch.nullifiers, batch.window, &batch.digest, oprf_epoch).await?;
     if spent == batch.nullifiers.len() {
-        return Ok(oprf_epoch);
+        return Ok((oprf_epoch, spent as u64));
     }
     // The digest covers all tokens: if one was spent in this request, all were.
     let first = batch.nullifiers.first().ok_or(ProblemKind::BadRequest)?;
     match db::lookup::find_spent(tx, first).await? {
-        Some((request, oprf_epoch)) if spent == 0 && request == batch.digest => Ok(oprf_epoch),
+        Some((request, oprf_epoch)) if spent == 0 && request == batch.digest => Ok((oprf_epoch, 0)),
         _ => Err(ProblemKind::LookupTokenUsed.into()),
     }
 }

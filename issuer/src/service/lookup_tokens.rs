@@ -60,10 +60,11 @@ pub async fn issue(
     })
     .await?;
     let policy = &issuer.config.lookup.policy();
-    let window = issuer
+    let (window, counted) = issuer
         .db
         .run("issue look-up tokens", |tx| Box::pin(async move { count(issuer, tx, &bearer, batch, policy).await }))
         .await?;
+    issuer.counters.lookup_tokens.inc_by(counted);
     let secret = window_secret(issuer, window)?;
     blocking(move || {
         secret.issue(&request).map_err(|error| match error {
@@ -78,17 +79,17 @@ fn malformed() -> Refusal {
     Refusal::detailed(ProblemKind::BadRequest, "a blinded element is none")
 }
 
-/// Counts a batch in the present window, unless it was counted before; returns the window that it is issued in.
+/// Counts a batch in the present window, unless it was counted before; returns the window that it is issued in, and how many were counted now.
 async fn count(
     issuer: &Issuer,
     tx: &mut Tx<'_>,
     bearer: &Bearer,
     batch: &Batch,
     policy: &LookupPolicy,
-) -> Result<u64, Refusal> {
+) -> Result<(u64, u64), Refusal> {
     tokens::account(tx, bearer).await?;
     if let Some(window) = db::lookup::find_issuance(tx, &bearer.account, &batch.digest).await? {
-        return if policy.accepts(window, batch.now) { Ok(window) } else { Err(ProblemKind::LookupWindow.into()) };
+        return if policy.accepts(window, batch.now) { Ok((window, 0)) } else { Err(ProblemKind::LookupWindow.into()) };
     }
     let window = policy.window_at(batch.now);
     if window_secret(issuer, window)?.truncated_key_id() != batch.truncated_key_id {
@@ -101,7 +102,7 @@ async fn count(
         return Err(Refusal::retry_after(ProblemKind::LookupQuota, seconds));
     }
     db::lookup::insert_issuance(tx, &bearer.account, &batch.digest, window, batch.size).await?;
-    Ok(window)
+    Ok((window, batch.size))
 }
 
 /// What the caller's account has left in the present window.

@@ -49,7 +49,9 @@ pub async fn ask_code(issuer: &Arc<Issuer>, request: &CodeRequest) -> Result<Cod
     let mut rng = issuer.random.generator();
     let (cookie, code) = issuer.secrets.phone_codes.issue(&mut rng, &request.phone, &request.client_key, expires);
     if !issuer.config.gateway.is_synthetic() {
-        send_text(issuer, &request.phone, &code, counters).await?;
+        let sent = send_text(issuer, &request.phone, &code, counters).await;
+        issuer.counters.texted(sent.is_ok());
+        sent?;
     }
     Ok(CodeResponse { cookie: Base64(cookie), expires: expires.seconds() })
 }
@@ -124,7 +126,12 @@ pub async fn register(issuer: &Arc<Issuer>, body: &[u8], request: &RegistrationR
     check_blinded(&request.tokens.blinded, issuer.config.limits.tokens_per_account)?;
     let prepared = prepare(issuer, request, &cookie, relay, now).await?;
     let (prepared, names) = (&prepared, &names);
-    issuer.db.run("register", |tx| Box::pin(async move { record(issuer, tx, names, prepared).await })).await
+    let recording = issuer.db.run("register", |tx| Box::pin(async move { record(issuer, tx, names, prepared).await }));
+    let (answer, made) = recording.await?;
+    if let Some(made) = made {
+        issuer.counters.registered(made.is_first, made.tokens);
+    }
+    Ok(answer)
 }
 
 /// The answer that this request was given before.
@@ -281,17 +288,31 @@ async fn certify(
     .await
 }
 
+/// What was made, if it was not there before.
+#[derive(Clone, Copy)]
+struct Made {
+    /// Whether the number never had an account.
+    is_first: bool,
+    tokens: u64,
+}
+
 /// What the transaction found out.
 struct Outcome {
+    made: Made,
     blind_signatures: Vec<RsaElement>,
     tokens_issued: u64,
     setup_until: Timestamp,
     replaces: Option<MailboxId>,
 }
 
-async fn record(issuer: &Issuer, tx: &mut Tx<'_>, names: &Names, prepared: &Prepared) -> Result<Vec<u8>, Refusal> {
+async fn record(
+    issuer: &Issuer,
+    tx: &mut Tx<'_>,
+    names: &Names,
+    prepared: &Prepared,
+) -> Result<(Vec<u8>, Option<Made>), Refusal> {
     if let Some(answer) = recorded_answer(issuer, tx, names).await? {
-        return Ok(answer);
+        return Ok((answer, None));
     }
     let identity = Identity {
         key: prepared.key,
@@ -311,6 +332,7 @@ async fn record(issuer: &Issuer, tx: &mut Tx<'_>, names: &Names, prepared: &Prep
             // Only the relay that has the old mailbox may learn which it was.
             let replaces = (earlier.relay == prepared.relay.name).then_some(earlier.mailbox);
             Outcome {
+                made: Made { is_first: false, tokens: 0 },
                 blind_signatures: Vec::new(),
                 tokens_issued: earlier.tokens_issued,
                 setup_until: earlier.setup_until,
@@ -318,10 +340,11 @@ async fn record(issuer: &Issuer, tx: &mut Tx<'_>, names: &Names, prepared: &Prep
             }
         }
     };
+    let made = outcome.made;
     let answer = render(issuer, prepared, outcome)?;
     let sealed = issuer.secrets.answers.seal(&mut issuer.random.generator(), &names.cookie, &answer);
     db::register::insert_answer(tx, &names.cookie, &names.body, sealed, prepared.answer_expires).await?;
-    Ok(answer)
+    Ok((answer, Some(made)))
 }
 
 async fn record_first(
@@ -338,6 +361,7 @@ async fn record_first(
         tokens::record(issuer, tx, &prepared.account, &prepared.token_key_id, &prepared.signed, prepared.now).await?;
     }
     Ok(Outcome {
+        made: Made { is_first: true, tokens: prepared.signed.len() as u64 },
         blind_signatures: prepared.signed.iter().map(|(_, signature)| *signature).collect(),
         tokens_issued: prepared.signed.len() as u64,
         setup_until,

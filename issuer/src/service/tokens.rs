@@ -97,10 +97,10 @@ pub async fn issue(
                 keys::require_active(tx, active).await?;
                 record(issuer, tx, &bearer.account, active, &unrecorded, now).await?;
             }
-            Ok::<_, Refusal>(())
+            Ok::<_, Refusal>(unrecorded.len() as u64)
         })
     });
-    recording.await?;
+    issuer.counters.issued.inc_by(recording.await?);
     let mut fresh = signed.into_iter().map(|(_, signature)| signature);
     Ok(plan.known.into_iter().filter_map(|known| known.or_else(|| fresh.next())).collect())
 }

@@ -310,6 +310,7 @@ fn config(database: String, relay: &IdentityKey, other_relay: &IdentityKey) -> C
         gateway: GatewayConfig::Console { file: None },
         limits: Limits::default(),
         lookup: Lookup::default(),
+        operation: Default::default(),
         relays: vec![entry(RELAY, relay), entry(OTHER_RELAY, other_relay)],
     }
 }

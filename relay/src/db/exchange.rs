@@ -51,13 +51,10 @@ pub(crate) async fn finish(tx: &mut Tx<'_>, exchange: &Exchange, signature: &Rsa
     Ok(tx.execute(FINISH, &args).await? == 1)
 }
 
-/// Undoes a beginning: the row goes back to where it came from, if it is still this exchange's.
-pub(crate) async fn undo(tx: &mut Tx<'_>, exchange: &Exchange) -> Result<(), StoreError> {
+/// Undoes a beginning: the row goes back to where it came from, if it is still this exchange's; `false` if it is not.
+pub(crate) async fn undo(tx: &mut Tx<'_>, exchange: &Exchange) -> Result<bool, StoreError> {
     let args: [Value; 2] = [exchange.nullifier.0.into(), exchange.blinded_digest.into()];
-    if tx.execute(BACK_TO_RELEASED, &args).await? == 0 {
-        tx.execute(BACK_TO_UNSEEN, &args).await?;
-    }
-    Ok(())
+    Ok(tx.execute(BACK_TO_RELEASED, &args).await? == 1 || tx.execute(BACK_TO_UNSEEN, &args).await? == 1)
 }
 
 #[cfg(test)]

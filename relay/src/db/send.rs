@@ -40,15 +40,22 @@ pub(crate) enum TokenState {
 }
 
 impl TokenState {
-    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
-        match text {
-            "attached" => Ok(Self::Attached),
-            "released" => Ok(Self::Released),
-            "burnt" => Ok(Self::Burnt),
-            "exchanging" => Ok(Self::Exchanging),
-            "exchanged" => Ok(Self::Exchanged),
-            _ => Err(corrupt(0, "a token state")),
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Attached, Self::Released, Self::Burnt, Self::Exchanging, Self::Exchanged];
+
+    /// As it stands in the ledger.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Released => "released",
+            Self::Burnt => "burnt",
+            Self::Exchanging => "exchanging",
+            Self::Exchanged => "exchanged",
         }
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, StoreError> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(corrupt(0, "a token state"))
     }
 }
 

@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use postern_protocol::problem::ProblemKind;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::error::Refusal;
@@ -36,13 +36,17 @@ async fn both<'a>(first: &'a Semaphore, then: &'a Semaphore) -> Option<(Semaphor
     Some((first.acquire().await.ok()?, then.acquire().await.ok()?))
 }
 
-/// Nothing here is for a cache. The log names the route, never the path: that has a mailbox in it.
-pub(crate) async fn outermost(request: Request, next: Next) -> Response {
+/// Nothing here is for a cache. Log and counters name the route, never the path: that has a mailbox in it.
+pub(crate) async fn outermost(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let refused = response.extensions().get::<ProblemKind>().copied();
+    app.counters.requests.count(&method, route, response.status(), refused, began.elapsed());
+    let route = route.unwrap_or("none");
     tracing::debug!(%method, route, status = response.status().as_u16(), "request");
     response
 }

@@ -52,7 +52,12 @@ fn render(problem: &Problem, www_authenticate: &str) -> Response {
         headers.insert(WWW_AUTHENTICATE, value);
     }
     let body = serde_json::to_vec(problem).unwrap_or_default();
-    (status, headers, body).into_response()
+    let mut response = (status, headers, body).into_response();
+    // For whoever counts what was refused.
+    if let Some(kind) = problem.known_kind() {
+        response.extensions_mut().insert(kind);
+    }
+    response
 }
 
 /// No such path.

@@ -38,16 +38,23 @@ const RETRY_SECONDS: u64 = 5;
 /// `unavailable`, after which the identical request goes on.
 pub(crate) async fn exchange(app: &App, request: &ExchangeRequest) -> Result<RsaElement, Refusal> {
     let (exchange, right) = check(app, request).await?;
-    let begun = app.db.run("exchange_begin", |tx| Box::pin(async move { begin(tx, &exchange, right).await })).await?;
-    if let Some(signature) = begun {
-        return Ok(signature);
+    match app.db.run("exchange_begin", |tx| Box::pin(async move { begin(tx, &exchange, right).await })).await? {
+        Begun::Done(signature) => return Ok(*signature),
+        Begun::Now => drop(app.counters.exchanges_begun.inc()),
+        Begun::Before => {}
     }
     match app.issuer.sign(request.token_key_id, request.blinded).await {
         Ok(signature) => {
-            app.db.run("exchange_finish", |tx| Box::pin(async move { finish(tx, &exchange, signature).await })).await
+            let finishing =
+                app.db.run("exchange_finish", |tx| Box::pin(async move { finish(tx, &exchange, signature).await }));
+            let (signature, now) = finishing.await?;
+            app.counters.exchanged.inc_by(now.into());
+            Ok(signature)
         }
         Err(error) if error.refused_because() == Some(ProblemKind::KeyNotActive) => {
-            app.db.run("exchange_undo", |tx| Box::pin(async move { exchange::undo(tx, &exchange).await })).await?;
+            let undone =
+                app.db.run("exchange_undo", |tx| Box::pin(async move { exchange::undo(tx, &exchange).await })).await?;
+            app.counters.exchanges_given_up.inc_by(undone.into());
             app.keys.refresh(&app.issuer).await;
             Err(ProblemKind::KeyNotActive.into())
         }
@@ -97,15 +104,26 @@ fn blinded_digest(key: &TokenKeyId, blinded: &RsaElement) -> [u8; 32] {
     Sha256::new_with_prefix(BLINDED_LABEL).chain_update(key.0).chain_update(blinded.0).finalize().into()
 }
 
-/// Step 2: the stored answer, or none if the issuer is to be asked. What is under way or done goes on whatever has become
+/// How far an exchange was.
+enum Begun {
+    /// To its end: the stored answer.
+    Done(Box<RsaElement>),
+    /// The issuer is to be asked, and was perhaps before.
+    Before,
+    /// The issuer is to be asked, for the first time.
+    Now,
+}
+
+/// Step 2. What is under way or done goes on whatever has become
 /// of the keys since.
-async fn begin(tx: &mut Tx<'_>, exchange: &Exchange, right: Right) -> Result<Option<RsaElement>, Refusal> {
+async fn begin(tx: &mut Tx<'_>, exchange: &Exchange, right: Right) -> Result<Begun, Refusal> {
     let row = send::find(tx, &exchange.nullifier).await?;
     if let Some(row) = &row
         && matches!(row.state, TokenState::Exchanging | TokenState::Exchanged)
     {
         let same = row.blinded_digest.is_some_and(|digest| digest.ct_eq(&exchange.blinded_digest).into());
-        return if same { Ok(row.blind_signature) } else { Err(ProblemKind::AlreadyExchanged.into()) };
+        let signature = row.blind_signature.map(|signature| Begun::Done(Box::new(signature)));
+        return if same { Ok(signature.unwrap_or(Begun::Before)) } else { Err(ProblemKind::AlreadyExchanged.into()) };
     }
     if !right.begin || send::key_is_retired(tx, &exchange.key_id).await? {
         return Err(ProblemKind::TokenInvalid.into());
@@ -120,17 +138,18 @@ async fn begin(tx: &mut Tx<'_>, exchange: &Exchange, right: Right) -> Result<Opt
         _ => return Err(ProblemKind::NotReleased.into()),
     };
     // Not begun: another process was faster, after the look above. The holder's next try sees what came of it.
-    if begun { Ok(None) } else { Err(Refusal::retry_after(ProblemKind::Unavailable, 1)) }
+    if begun { Ok(Begun::Now) } else { Err(Refusal::retry_after(ProblemKind::Unavailable, 1)) }
 }
 
-/// Step 4. A concurrent identical request may have been faster.
-async fn finish(tx: &mut Tx<'_>, exchange: &Exchange, signature: RsaElement) -> Result<RsaElement, Refusal> {
+/// Step 4, and whether it was taken now. A concurrent identical request may have been faster.
+async fn finish(tx: &mut Tx<'_>, exchange: &Exchange, signature: RsaElement) -> Result<(RsaElement, bool), Refusal> {
     if exchange::finish(tx, exchange, &signature).await? {
-        return Ok(signature);
+        return Ok((signature, true));
     }
     let row = send::find(tx, &exchange.nullifier).await?;
     let same = row.filter(|row| row.blinded_digest == Some(exchange.blinded_digest));
-    same.and_then(|row| row.blind_signature).ok_or_else(|| ProblemKind::Internal.into())
+    let signature = same.and_then(|row| row.blind_signature).ok_or(ProblemKind::Internal)?;
+    Ok((signature, false))
 }
 
 /// What a holder hears when the issuer has not signed. His row stays `exchanging`: the identical request goes on.

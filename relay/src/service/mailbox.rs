@@ -54,6 +54,7 @@ pub(crate) async fn open(app: &App, grant: &str) -> Result<Opened, Refusal> {
     if let Some(older) = replaces {
         app.waiters.wake(&older);
     }
+    app.counters.mailboxes_opened.inc_by(fresh.into());
     Ok(Opened { mailbox, fresh })
 }
 

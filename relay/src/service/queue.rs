@@ -23,7 +23,8 @@ use crate::db::reply::{self, Slot, Taken};
 use crate::db::send::{self, LedgerRow, Spend};
 use crate::db::strike;
 use crate::error::Refusal;
-use crate::service::verdicts::{self, Act};
+use crate::metrics::Counters;
+use crate::service::verdicts::{self, Act, Tally};
 
 /// Messages and lists that are taken at a time.
 const MOST: usize = 256;
@@ -121,15 +122,15 @@ pub(crate) struct Queue(Group<Entry, Result<Answer, StoreError>>);
 
 impl Queue {
     /// Starts the writer; it ends with the queue.
-    pub(crate) fn start(db: &Db, limits: &Limits, process: Holder) -> Self {
+    pub(crate) fn start(db: &Db, limits: &Limits, process: Holder, counters: &Counters) -> Self {
         let quota = Quota { messages: limits.quota_messages, bytes: limits.quota_bytes };
-        let db = db.clone();
+        let writer = Arc::new(Writer { db: db.clone(), quota, process, counters: counters.clone() });
         let work: Work<Entry, _> = Arc::new(move |entries| {
-            let db = db.clone();
+            let writer = Arc::clone(&writer);
             Box::pin(async move {
                 let mut answers = Vec::with_capacity(entries.len());
                 for part in parts(entries) {
-                    answers.extend(write(&db, part, quota, process).await);
+                    answers.extend(writer.write(part).await);
                 }
                 answers
             })
@@ -188,54 +189,81 @@ fn parts(entries: Vec<Entry>) -> Vec<Vec<Entry>> {
     parts
 }
 
-/// All in one transaction. If it is refused, each in its own, so that what is wrong with one is not the others' affair; a database that is
-/// busy or away is so for all of them, and the next ones are not kept waiting.
-async fn write(db: &Db, entries: Vec<Entry>, quota: Quota, process: Holder) -> Vec<Result<Answer, StoreError>> {
-    match write_once(db, &entries, quota, process).await {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(StoreError::Busy) => entries.iter().map(|_| Err(StoreError::Busy)).collect(),
-        Err(StoreError::Lost) => entries.iter().map(|_| Err(StoreError::Lost)).collect(),
-        Err(error) if entries.len() == 1 => vec![Err(error)],
-        Err(_) => {
-            let mut answers = Vec::with_capacity(entries.len());
-            for entry in &entries {
-                let alone = write_once(db, std::slice::from_ref(entry), quota, process).await;
-                answers.push(alone.and_then(|mut answers| answers.pop().ok_or(StoreError::GivenUp)));
-            }
-            answers
-        }
-    }
+/// What it takes to write.
+struct Writer {
+    db: Db,
+    quota: Quota,
+    process: Holder,
+    counters: Counters,
 }
 
-/// What recipients say first: it makes room.
-async fn write_once(db: &Db, entries: &[Entry], quota: Quota, process: Holder) -> Result<Vec<Answer>, StoreError> {
-    let (mut jobs, mut acts) = (Vec::new(), Vec::new());
-    for entry in entries {
-        match entry {
-            Entry::Put(job) => jobs.push(job),
-            Entry::Act(act) => acts.push(act),
+impl Writer {
+    /// All in one transaction. If it is refused, each in its own, so that what is wrong with one is not the others' affair; a database that
+    /// is busy or away is so for all of them, and the next ones are not kept waiting.
+    async fn write(&self, entries: Vec<Entry>) -> Vec<Result<Answer, StoreError>> {
+        match self.write_once(&entries).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(StoreError::Busy) => entries.iter().map(|_| Err(StoreError::Busy)).collect(),
+            Err(StoreError::Lost) => entries.iter().map(|_| Err(StoreError::Lost)).collect(),
+            Err(error) if entries.len() == 1 => vec![Err(error)],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(entries.len());
+                for entry in &entries {
+                    let alone = self.write_once(std::slice::from_ref(entry)).await;
+                    answers.push(alone.and_then(|mut answers| answers.pop().ok_or(StoreError::GivenUp)));
+                }
+                answers
+            }
         }
     }
-    let (jobs, acts) = (&jobs, &acts);
-    let (acted, queued) = db
-        .run("queue", |tx| {
-            Box::pin(async move {
-                let acted = verdicts::decide(tx, acts).await?;
-                let queued = if jobs.is_empty() {
-                    Vec::new()
-                } else {
-                    Batch::begin(tx, jobs).await?.decide(tx, quota, &process).await?
-                };
-                Ok::<_, StoreError>((acted, queued))
+
+    /// What recipients say first: it makes room.
+    async fn write_once(&self, entries: &[Entry]) -> Result<Vec<Answer>, StoreError> {
+        let (mut jobs, mut acts) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::Put(job) => jobs.push(job),
+                Entry::Act(act) => acts.push(act),
+            }
+        }
+        let (jobs, acts, quota, process) = (&jobs, &acts, self.quota, &self.process);
+        let ((acted, tally), queued) = self
+            .db
+            .run("queue", |tx| {
+                Box::pin(async move {
+                    let acted = verdicts::decide(tx, acts).await?;
+                    let queued = if jobs.is_empty() {
+                        Vec::new()
+                    } else {
+                        Batch::begin(tx, jobs).await?.decide(tx, quota, process).await?
+                    };
+                    Ok::<_, StoreError>((acted, queued))
+                })
             })
-        })
-        .await?;
-    let (mut acted, mut queued) = (acted.into_iter().map(Answer::Act), queued.into_iter().map(Answer::Put));
-    let answer = |entry: &Entry| match entry {
-        Entry::Put(_) => queued.next(),
-        Entry::Act(_) => acted.next(),
-    };
-    entries.iter().map(answer).collect::<Option<_>>().ok_or(StoreError::GivenUp)
+            .await?;
+        self.count(jobs, &queued, tally);
+        let size = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        self.counters.groups.observe(size.into());
+        let (mut acted, mut queued) = (acted.into_iter().map(Answer::Act), queued.into_iter().map(Answer::Put));
+        let answer = |entry: &Entry| match entry {
+            Entry::Put(_) => queued.next(),
+            Entry::Act(_) => acted.next(),
+        };
+        entries.iter().map(answer).collect::<Option<_>>().ok_or(StoreError::GivenUp)
+    }
+
+    /// Counts what is committed.
+    fn count(&self, jobs: &[&Job], queued: &[Outcome], tally: Tally) {
+        for (job, _) in jobs.iter().zip(queued).filter(|(_, outcome)| matches!(outcome, Outcome::Queued)) {
+            match &job.right {
+                Right::Token(_) => self.counters.spent.inc(),
+                Right::Slot { .. } => self.counters.replies.inc(),
+            };
+        }
+        self.counters.acknowledged.inc_by(tally.removed);
+        self.counters.released.inc_by(tally.released);
+        self.counters.burnt.inc_by(tally.burnt);
+    }
 }
 
 /// A group of jobs, and what was found out about them in the transaction.

@@ -75,16 +75,17 @@ async fn delete_messages(app: &App, lease: &mut Lease, before: u64) -> Result<us
     let mut deleted = 0;
     loop {
         lease.keep(app.clock.now()).await?;
-        let batch = app
+        let (batch, removed) = app
             .db
             .run("retention_messages", |tx| {
                 Box::pin(async move {
                     let old = retention::old_messages(tx, before, BATCH).await?;
-                    release::remove(tx, &old).await?;
-                    Ok::<_, StoreError>(old.len())
+                    let removed = release::remove(tx, &old).await?.len();
+                    Ok::<_, StoreError>((old.len(), removed as u64))
                 })
             })
             .await?;
+        app.counters.expired.inc_by(removed);
         deleted += batch;
         if batch == 0 {
             return Ok(deleted);

@@ -31,14 +31,25 @@ pub(crate) struct Act {
     pub(crate) messages: Vec<MessageId>,
 }
 
+/// What was changed altogether.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Messages that were in a queue and are not any more.
+    pub(crate) removed: u64,
+    /// Tokens that were given back.
+    pub(crate) released: u64,
+    /// Tokens that were burnt.
+    pub(crate) burnt: u64,
+}
+
 /// A message as its mailbox names it.
 type Name = (MailboxId, MessageId);
 
-/// Does all of it; as many outcomes, in the same order.
+/// Does all of it; as many outcomes, in the same order, and what changed.
 ///
 /// # Errors
 /// [`StoreError`]; nothing is done then.
-pub(crate) async fn decide(tx: &mut Tx<'_>, acts: &[&Act]) -> Result<Vec<Outcome>, StoreError> {
+pub(crate) async fn decide(tx: &mut Tx<'_>, acts: &[&Act]) -> Result<(Vec<Outcome>, Tally), StoreError> {
     let names = |wanted: fn(Action) -> bool| {
         let lists = acts.iter().filter(move |act| wanted(act.action));
         lists.flat_map(|act| act.messages.iter().map(move |message| (act.mailbox, *message)))
@@ -54,7 +65,9 @@ pub(crate) async fn decide(tx: &mut Tx<'_>, acts: &[&Act]) -> Result<Vec<Outcome
     let mut known = Known { removed, states, came, moved: HashMap::new() };
     let outcomes = acts.iter().map(|act| known.decide(act)).collect();
     release::judge(tx, &known.moved).await?;
-    Ok(outcomes)
+    let moved = |verdict| known.moved.values().filter(|says| **says == verdict).count() as u64;
+    let (released, burnt) = (moved(Verdict::Release), moved(Verdict::Burn));
+    Ok((outcomes, Tally { removed: known.removed.len() as u64, released, burnt }))
 }
 
 /// What was found out in the transaction, and what is about to change.

@@ -64,6 +64,11 @@ impl Waiters {
         Some(Waiter { mailbox, turn, receiver, waiters: self.clone() })
     }
 
+    /// How many listen.
+    pub(crate) fn count(&self) -> usize {
+        self.table().total
+    }
+
     /// Whether nobody listens anywhere.
     pub(crate) fn are_none(&self) -> bool {
         self.table().bells.is_empty()

@@ -16,6 +16,7 @@ mod leases;
 mod ledger_model;
 mod lost_commits;
 mod mailbox;
+mod metrics;
 mod prekeys;
 mod process;
 mod queue;

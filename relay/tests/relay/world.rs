@@ -209,6 +209,7 @@ impl World {
             },
             limits,
             replies: ReplyPolicy::default(),
+            operation: Default::default(),
         };
         issuer.know_relay(identity(&RootSecret::from_bytes([2; 32])).public());
         let (app, url, running) = Self::run(&config, &clock).await;

@@ -91,6 +91,7 @@ fn issuer_config(database: &Path, relay_url: String) -> postern_issuer::Config {
         gateway: GatewayConfig::Console { file: None },
         limits: Limits::default(),
         lookup: Lookup { keep_builds: 1000, ..Lookup::default() },
+        operation: Default::default(),
         relays: vec![RelayConfig { name: RELAY.to_owned(), url: relay_url, public_key: relay_key, enabled: true }],
     }
 }
@@ -106,6 +107,7 @@ fn relay_config(database: &Path, issuer: &IdentityKey, issuer_url: String) -> po
         issuer: IssuerConfig { name: ISSUER.to_owned(), url: issuer_url, public_key: issuer.public() },
         limits: postern_relay::config::Limits::default(),
         replies: postern_protocol::reply::ReplyPolicy::default(),
+        operation: Default::default(),
     }
 }
 

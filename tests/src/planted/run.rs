@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use postern_protocol::ids::decode_base64;
-use postern_test_database::{Engine, Server, TestDatabase};
+use postern_test_database::{Engine, Server, TestDatabase, free_port};
 use tempfile::TempDir;
 
 use super::Places;
@@ -35,6 +35,8 @@ pub struct Run {
     written: u32,
     /// What the programs wrote to standard output and error.
     output: TempDir,
+    /// Where issuer and relay show their metrics.
+    metrics: [String; 2],
 }
 
 /// A header by which requests of the vandal are known: what they say is not the product's doing.
@@ -62,7 +64,9 @@ impl Run {
         let wrapped =
             Programs { issuer: wrap(&programs.issuer), relay: wrap(&programs.relay), postern: wrap(&programs.postern) };
         let taps = [Balancer::start_tapped(), Balancer::start_tapped()];
-        let settings = ["texts_per_number_per_day = 100", ""];
+        let metrics = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        let look_in = metrics.each_ref().map(|at| format!("metrics = \"{at}\"\nmetrics_seconds = 1\n"));
+        let settings = [&*format!("{}texts_per_number_per_day = 100", look_in[0]), &*look_in[1]];
         let (servers, world) = match Engine::of_this_run() {
             Engine::Sqlite => (Vec::new(), World::start_behind(Engine::Sqlite, wrapped, settings, &taps)),
             Engine::Postgres => {
@@ -74,7 +78,7 @@ impl Run {
             }
         };
         let people = PEOPLE.map(|(name, phone)| Person::new(&world.programs, world.dir.path(), name, phone));
-        Self { world, harvest: Harvest::default(), people: people.into(), taps, servers, written: 0, output }
+        Self { world, harvest: Harvest::default(), people: people.into(), taps, servers, written: 0, output, metrics }
     }
 
     /// Everything that people do.
@@ -195,6 +199,16 @@ impl Run {
             }
         }
         sent
+    }
+
+    /// Writes down what Prometheus would.
+    pub async fn scrape(&self) {
+        for (server, at) in ["issuer", "relay"].into_iter().zip(&self.metrics) {
+            let answer = Reply::to(reqwest::Client::new().get(format!("http://{at}/metrics"))).await.unwrap();
+            assert_eq!(answer.status, 200);
+            assert!(answer.body.starts_with(b"# HELP") && answer.body.ends_with(b"# EOF\n"));
+            std::fs::write(self.output().join(format!("{server}-metrics")), answer.body).unwrap();
+        }
     }
 
     /// What passed the taps: issuer's and relay's.
