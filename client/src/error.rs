@@ -329,9 +329,15 @@ fn refused_hint(problem: &Problem) -> Option<String> {
         }
         ProblemKind::PhoneInvalid => "write the number in international form, like +41791234567",
         ProblemKind::MailboxUnknown | ProblemKind::CardUnknown => "ask the recipient for a current card",
-        ProblemKind::MailboxFull | ProblemKind::RateLimited | ProblemKind::TextFailed | ProblemKind::ExchangeBudget => {
-            return Some(again(problem.retry_after));
-        }
+        ProblemKind::MailboxFull
+        | ProblemKind::RateLimited
+        | ProblemKind::TextFailed
+        | ProblemKind::TextLimit
+        | ProblemKind::TextBudget
+        | ProblemKind::ExchangeBudget => return Some(again(problem.retry_after)),
+        ProblemKind::PhoneRefused => "register with another number, or at another issuer",
+        ProblemKind::TextUndeliverable => "try a call with --voice, or another number",
+        ProblemKind::VoiceUnavailable => "ask for a text: run it without --voice",
         ProblemKind::TokenInvalid => "the token's key may have been retired: run `postern sync`, then `postern tokens`",
         ProblemKind::ReplyInvalid => {
             "the recipient's reply keys have changed: send it again, which costs a token and brings new credentials"

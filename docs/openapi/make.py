@@ -15,6 +15,8 @@ U16 = {"type": "integer", "minimum": 0, "maximum": 2**16 - 1}
 TEXT, BOOL = {"type": "string"}, {"type": "boolean"}
 PHONE = {"type": "string", "pattern": r"^\+[1-9][0-9]{6,14}$"}
 
+CHANNEL = {"enum": ["text", "voice"]}
+
 def ref(name): return {"$ref": f"#/components/schemas/{name}"}
 def many(of, most=None): return {"type": "array", "items": of} | ({"maxItems": most} if most is not None else {})
 def obj(closed=False, optional=(), **members):
@@ -36,8 +38,10 @@ ISSUER_SCHEMAS = {
     "Counters": obj(keys=many(obj(token_key_id=B32, issued=U64, exchanged=many(obj(relay=TEXT, count=U64))))),
     "Directory": obj(**{"issuer-request-uri": TEXT, "token-keys": many(ref("DirectoryKey"))}),
     "DirectoryKey": KEY,
-    "CodeRequest": req(phone=PHONE, client_key=B32),
-    "CodeResponse": obj(cookie=ANY, expires=U64),
+    "CodeRequest": obj(closed=True, optional=("channel",), phone=PHONE, client_key=B32, channel=CHANNEL),
+    "CodeResponse": obj(cookie=ANY, expires=U64, channel=CHANNEL),
+    "TextReport": {"oneOf": [obj(MessageStatus={"enum": ["accepted", "scheduled", "queued", "sending", "sent", "delivered", "read", "undelivered", "failed", "canceled"]}),
+                             obj(CallStatus={"enum": ["queued", "initiated", "ringing", "in-progress", "completed", "busy", "no-answer", "failed", "canceled"]})]},
     "RegistrationRequest": req(phone=PHONE, cookie=ANY, code=TEXT, certificate_request=ANY, login=req(salt=B16, verifier=B32), relay=TEXT,
                                tokens=req(token_key_id=B32, blinded=many(RSA, 5))),
     "RegistrationResponse": obj(certificate=ANY, mailbox=B32, relay=ref("RelayEntry"), mailbox_grant=TEXT, blind_signatures=many(RSA),
@@ -127,6 +131,7 @@ def op(summary, ok, take=None, size=None, auth=None, problems="", parameters=(),
 
 CACHED = {304: None}
 BUILD, BUCKET = path("build", U32), path("bucket", U32)
+REPORT, FORM = path("report", ANY), "application/x-www-form-urlencoded"
 # What balancers ask.
 HEALTH = {
     "/healthz": {"get": op("Whether the process is up.", {200: {"text/plain": {"schema": TEXT}}})},
@@ -139,7 +144,10 @@ ISSUER = SELF | {
     "/.well-known/private-token-issuer-directory": {"get": op("The token keys (RFC 9578 §4).",
         {200: {"application/private-token-issuer-directory": {"schema": ref("Directory")}}} | CACHED)},
     "/v1/registration/code": {"post": op("Sends a code by text.", {200: json_("CodeResponse")}, json_("CodeRequest"), 1024,
-        problems="400 phone-invalid; 403 phone-refused; 429 rate-limited; 503 text-failed")},
+        problems="400 phone-invalid; 403 phone-refused text-undeliverable voice-unavailable; 429 text-limit; 503 text-failed text-budget")},
+    "/v1/texts/{report}": {
+        "get": op("What became of a text, as Kannel says it.", {204: None}, parameters=(REPORT, query("status", {"enum": ["1", "2", "4", "8", "16", "32"]}))),
+        "post": op("What became of a text or a call, as Twilio says it.", {204: None}, {FORM: {"schema": ref("TextReport")}}, 8192, parameters=(REPORT,))},
     "/v1/registration": {"post": op("Makes an account.", {201: json_("RegistrationResponse")}, json_("RegistrationRequest"), 16384,
         problems="400 cookie-invalid certificate-request-invalid; 403 cookie-expired code-wrong phone-refused; 409 registration-conflict key-not-active; 429 rate-limited")},
     "/v1/token-request": {"post": op("Signs blinded tokens, one or several.", {200: octets(65536, "application/private-token-response")

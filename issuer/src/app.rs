@@ -10,7 +10,7 @@ use axum::routing::{get, post, put};
 use postern_listen::{Endpoints, Listener};
 use postern_operate::{Health, Metrics, health_routes};
 use postern_protocol::time::{Clock, Timestamp};
-use postern_protocol::{directory, internal, log, login, lookup, register, send, tokens};
+use postern_protocol::{directory, internal, log, login, lookup, register, send, texts, tokens};
 use postern_store::{Db, Holder, StoreError};
 use rand_core::Rng;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, watch};
@@ -18,13 +18,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::config::Config;
 use crate::db::{self, MIGRATIONS};
-use crate::gateway::TextGateway;
+use crate::gateway::Gateways;
 use crate::http;
 use crate::metrics::{Counters, operated};
 use crate::random::Randomness;
 use crate::secrets::Secrets;
 use crate::service::keys::KeyCache;
 use crate::service::log::Tree;
+use crate::service::pumping::Pumping;
+use crate::service::texts::Told;
 use crate::service::{self, housekeeping};
 
 /// How long requests under way may take once the process was asked to stop.
@@ -41,7 +43,7 @@ pub struct Parts {
     /// Randomness.
     pub random: Randomness,
     /// Where texts go.
-    pub gateway: Box<dyn TextGateway>,
+    pub gateways: Gateways,
 }
 
 impl std::fmt::Debug for Parts {
@@ -59,7 +61,9 @@ pub struct Issuer {
     pub(crate) random: Randomness,
     /// This process, as leases name it.
     pub(crate) holder: Holder,
-    pub(crate) gateway: Box<dyn TextGateway>,
+    pub(crate) gateways: Gateways,
+    pub(crate) pumping: Pumping,
+    pub(crate) told: Told,
     pub(crate) signing_keys: KeyCache,
     pub(crate) lanes: Lanes,
     pub(crate) permits: Semaphore,
@@ -89,7 +93,7 @@ impl Issuer {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let Parts { config, secrets, clock, random, gateway } = parts;
+        let Parts { config, secrets, clock, random, gateways } = parts;
         let db = Db::open(&config.database, MIGRATIONS).await?;
         let window = config.lookup.window_seconds;
         let is_known = db
@@ -113,7 +117,9 @@ impl Issuer {
             db,
             random,
             holder,
-            gateway,
+            gateways,
+            pumping: Pumping::default(),
+            told: Told::default(),
             signing_keys,
             lanes,
             permits,
@@ -178,6 +184,7 @@ pub fn router(issuer: Arc<Issuer>) -> Router {
         .route(register::COUNTERS_PATH, get(http::keys::counters))
         .route(tokens::DIRECTORY_PATH, get(http::keys::directory))
         .route(register::CODE_PATH, post(http::register::code))
+        .route(texts::REPORT_PATH, get(http::texts::query).post(http::texts::form))
         .route(register::REGISTRATION_PATH, post(http::register::register))
         .route(tokens::TOKEN_REQUEST_PATH, post(http::tokens::request))
         .route(login::CHALLENGE_PATH, post(http::login::challenge))

@@ -17,13 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{Issuer, OpenError, Parts, serve};
 use crate::config::{Config, ConfigError};
 use crate::error::Refusal;
-use crate::gateway;
+use crate::gateway::{self, Gateways};
 use crate::metrics::operated;
 use crate::random::Randomness;
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::{account, directory, keys, lookup};
 
 mod files;
+mod texts;
 
 use files::New;
 
@@ -101,6 +102,8 @@ enum Command {
         #[arg(long, allow_hyphen_values = true)]
         public_key: SigningPublicKey,
     },
+    /// Send a text to a phone by a gateway, or by each, and print what it said: to try them out.
+    TestText(texts::TestText),
     /// Check the configuration and the files it names, and print it with all defaults.
     CheckConfig(OfConfig),
 }
@@ -139,6 +142,8 @@ enum CliError {
     NoKey,
     #[error("another process is building the directory; if it died, this works again ten minutes after its last step")]
     Building,
+    #[error("no gateway, or not each, took the text")]
+    NoText,
     #[error("this number has no account, or its account is revoked already")]
     NoAccount,
 }
@@ -186,10 +191,12 @@ async fn run(command: Command) -> Result<(), CliError> {
         }
         Command::Revoke { of, phone } => revoke(&of, &phone).await,
         Command::AddRelay { of, name, url, public_key } => files::add_relay(&of.config, &name, &url, &public_key),
+        Command::TestText(args) => texts::test(&args).await,
         Command::CheckConfig(of) => {
             let config = Config::load(&of.config, of.database.as_deref())?;
             Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
             config.tls.clone().map(postern_tls::ServerTls::load).transpose()?;
+            Gateways::open(&config)?;
             say(&config.redacted()?)
         }
     }
@@ -223,9 +230,9 @@ async fn init(dir: &Path, new: New<'_>) -> Result<(), CliError> {
 async fn open(of: &OfConfig) -> Result<Arc<Issuer>, CliError> {
     let config = Config::load(&of.config, of.database.as_deref())?;
     let secrets = Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
-    let gateway = gateway::open(&config.gateway);
+    let gateways = Gateways::open(&config)?;
     let clock = Arc::new(SystemClock);
-    Ok(Issuer::open(Parts { config, secrets, clock, random: Randomness::system(), gateway }).await?)
+    Ok(Issuer::open(Parts { config, secrets, clock, random: Randomness::system(), gateways }).await?)
 }
 
 async fn rotate(of: &OfConfig, overlap: Option<u64>) -> Result<(), CliError> {
@@ -255,7 +262,7 @@ async fn run_server(of: &OfConfig) -> Result<(), CliError> {
     if !keys::can_sign(&issuer).await? {
         return Err(CliError::NoKey);
     }
-    gateway::warn(&issuer.config.gateway);
+    gateway::warn(&issuer.config);
     let listener = Listener::bind(issuer.config.listen, issuer.config.tls.as_ref()).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     start_metrics(issuer.config.operation.metrics, operated(&issuer)).await?;

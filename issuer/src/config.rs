@@ -11,6 +11,10 @@ use postern_protocol::server::ServerUrl;
 use postern_tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 
+mod texts;
+
+pub use texts::{GatewayConfig, KannelConfig, NumberType, TwilioConfig};
+
 /// Everything that an operator decides.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,8 +31,6 @@ pub struct Config {
     pub secret_key_file: PathBuf,
     /// File with the CA certificate, PEM. Relative to the configuration file. Its key is derived from the root secret.
     pub ca_certificate_file: PathBuf,
-    /// How texts are sent.
-    pub gateway: GatewayConfig,
     /// TLS by the issuer itself; none: plain HTTP, on loopback or behind a proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
@@ -41,6 +43,9 @@ pub struct Config {
     /// How an operator looks in.
     #[serde(default)]
     pub operation: Operation,
+    /// How texts are sent; the first that serves a number's country is tried first.
+    #[serde(default, rename = "gateway", skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<GatewayConfig>,
     /// The relays that mailboxes are granted at; the first is the default.
     #[serde(default, rename = "relay", skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayConfig>,
@@ -79,28 +84,6 @@ impl RelayConfig {
     }
 }
 
-/// How texts are sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
-pub enum GatewayConfig {
-    /// To a file or, without one, standard output. For development only.
-    Console {
-        /// Appended to; relative to the configuration file.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        file: Option<PathBuf>,
-    },
-    /// To nobody: only numbers that nobody has can be registered, and their code is known
-    /// ([`postern_protocol::synthetic`]). For load tests on this machine alone.
-    Synthetic {},
-}
-
-impl GatewayConfig {
-    /// Whether no text is sent, and no real number can be registered.
-    pub const fn is_synthetic(&self) -> bool {
-        matches!(self, Self::Synthetic {})
-    }
-}
-
 /// Numbers of policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +104,18 @@ pub struct Limits {
     pub texts_per_prefix_per_day: u64,
     /// Texts altogether in 24 hours: the budget breaker.
     pub texts_per_day: u64,
+    /// Kinds of numbers that are served.
+    pub number_types: Vec<NumberType>,
+    /// Texts to the numbers that differ in their last four digits alone, in an hour, sent by one process …
+    pub texts_per_prefix_per_hour: u32,
+    /// … and to those that differ in their last six.
+    pub texts_per_range_per_hour: u32,
+    /// How many texts to such a prefix may go unanswered, that is, how many codes may not come back; each hour half of them is forgotten …
+    pub unanswered_texts_per_prefix: u32,
+    /// … and to such a range.
+    pub unanswered_texts_per_range: u32,
+    /// How many texts a code that came back makes up for: 4 is one in four.
+    pub texts_per_answer: u32,
     /// Password guesses for one user in `login_window_seconds`.
     pub login_guesses_per_user: u64,
     /// See there.
@@ -176,6 +171,12 @@ impl Default for Limits {
             texts_per_number_per_day: 5,
             texts_per_prefix_per_day: 1000,
             texts_per_day: 10_000,
+            number_types: NumberType::usual(),
+            texts_per_prefix_per_hour: 300,
+            texts_per_range_per_hour: 3000,
+            unanswered_texts_per_prefix: 60,
+            unanswered_texts_per_range: 1000,
+            texts_per_answer: 4,
             login_guesses_per_user: 10,
             login_window_seconds: 900,
             login_guesses_per_minute: 600,
@@ -288,9 +289,7 @@ impl Config {
         config.secret_key_file = dir.join(&config.secret_key_file);
         config.ca_certificate_file = dir.join(&config.ca_certificate_file);
         config.tls.iter_mut().for_each(|tls| tls.lie_in(dir));
-        if let GatewayConfig::Console { file } = &mut config.gateway {
-            *file = file.as_ref().map(|file| dir.join(file));
-        }
+        config.gateways.iter_mut().for_each(|gateway| gateway.lie_in(dir));
         if let Some(database) = database {
             database.clone_into(&mut config.database);
         }
@@ -313,7 +312,8 @@ impl Config {
             (self.relays.iter().all(|r| is_url(&r.url)), "a relay's `url` must be like the issuer's"),
             (relay_names.len() == self.relays.len(), "two relays have the same name"),
             (self.relays.iter().all(|r| r.name != self.name), "a relay has the issuer's name"),
-            (is_here || !self.gateway.is_synthetic(), "the gateway `synthetic` needs `listen` and `url` on loopback"),
+            (is_here || !self.is_synthetic(), "the gateway `synthetic` needs `listen` and `url` on loopback"),
+            (l.texts_per_answer >= 1, "`texts_per_answer` must be at least 1"),
             ((1..=100).contains(&l.tokens_per_account), "`tokens_per_account` must be 1 to 100"),
             ((60..=86_400).contains(&l.code_seconds), "`code_seconds` must be 60 to 86400"),
             (l.code_tries <= 100, "`code_tries` must be at most 100: six digits are guessed otherwise"),
@@ -332,7 +332,9 @@ impl Config {
             (d.build_seconds >= 1, "`build_seconds` must be at least 1"),
             (d.keep_builds >= 2, "`keep_builds` must be at least 2: somebody is always in the middle of the last one"),
         ];
-        let mut rules = rules.into_iter().chain(self.operation.rules());
+        let gateways = texts::broken_rule(&self.gateways, l.request_timeout_seconds);
+        let gateways = gateways.map_or((true, ""), |rule| (false, rule));
+        let mut rules = rules.into_iter().chain(self.operation.rules()).chain([gateways]);
         rules.try_for_each(|(holds, rule)| if holds { Ok(()) } else { Err(ConfigError::Invalid(rule)) })
     }
 
@@ -344,6 +346,11 @@ impl Config {
         let mut shown = self.clone();
         shown.database = postern_store::redacted(&self.database);
         toml::to_string(&shown).map_err(|_| ConfigError::Invalid("it cannot be shown"))
+    }
+
+    /// Whether no text is sent, and no real number can be registered.
+    pub fn is_synthetic(&self) -> bool {
+        self.gateways.iter().any(GatewayConfig::is_synthetic)
     }
 
     /// The relay of this name, if it is not cut off.
@@ -386,7 +393,7 @@ mod tests {
             database = "sqlite:///tmp/x.db"
             secret_key_file = "secret.key"
             ca_certificate_file = "ca.pem"
-            gateway = { kind = "console" }
+            gateway = [{ kind = "console" }]
             "#,
         )
         .unwrap()
@@ -409,6 +416,8 @@ mod tests {
             |c| c.url = "https://x/".into(),
             |c| c.limits.tokens_per_account = 0,
             |c| c.limits.code_tries = 1_000_000,
+            |c| c.limits.texts_per_answer = 0,
+            |c| c.gateways.clear(),
             |c| c.limits.concurrent_requests = 0,
             |c| c.lookup.window_seconds = 0,
             |c| c.lookup.grace_seconds = c.lookup.window_seconds + 1,
@@ -432,8 +441,8 @@ mod tests {
     #[test]
     fn the_synthetic_gateway_is_refused_wherever_others_could_reach_it() {
         let with = |listen: &str, url: &str| {
-            let (listen, gateway) = (listen.parse().unwrap(), GatewayConfig::Synthetic {});
-            Config { listen, url: url.to_owned(), gateway, ..example() }.check()
+            let (listen, gateways) = (listen.parse().unwrap(), vec![GatewayConfig::Synthetic {}]);
+            Config { listen, url: url.to_owned(), gateways, ..example() }.check()
         };
         for (listen, url) in [
             ("127.0.0.1:80", "http://127.0.0.1:80"),

@@ -10,6 +10,7 @@ pub mod login;
 pub mod lookup;
 pub mod register;
 pub mod sessions;
+pub mod texts;
 pub mod tokens;
 
 use std::any::Any;

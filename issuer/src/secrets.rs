@@ -30,12 +30,15 @@ pub enum SecretsError {
     /// A file cannot be read or written.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
-    /// Others than the owner may read the root secret.
+    /// Others than the owner may read a secret.
     #[error("{0} can be read by others: chmod 600 it")]
     TooOpen(PathBuf),
     /// Not what `init` wrote.
     #[error("{0} is not a file that `init` made")]
     Malformed(PathBuf),
+    /// Nothing is in it.
+    #[error("{0} holds no password")]
+    NoPassword(PathBuf),
     /// The CA certificate does not belong to the root secret.
     #[error("the CA certificate does not belong to the secret key")]
     Mismatch,
@@ -59,6 +62,8 @@ pub struct Secrets {
     pub token_keys: SealKey,
     /// Seals answers that are kept for a retry.
     pub answers: SealKey,
+    /// Seals the addresses of reports on texts.
+    pub text_reports: SealKey,
     /// What the keys of look-up windows and of the directory are derived from, each when it is needed.
     pub root: RootSecret,
     accounts: Zeroizing<[u8; 32]>,
@@ -81,6 +86,7 @@ impl Secrets {
             sessions: SealKey::new(*root.derive("issuer-seal-sessions")),
             token_keys: SealKey::new(*root.derive("issuer-seal-token-keys")),
             answers: SealKey::new(*root.derive("issuer-seal-answers")),
+            text_reports: SealKey::new(*root.derive("issuer-seal-text-reports")),
             root: root.clone(),
             accounts: root.derive("issuer-account-id"),
             buckets: root.derive("issuer-attempt-buckets"),
@@ -156,14 +162,22 @@ pub fn root_to_text(root: &RootSecret) -> Zeroizing<String> {
     text
 }
 
-fn load_root(path: &Path) -> Result<RootSecret, SecretsError> {
+/// The text of a file that nobody but its owner may read.
+///
+/// # Errors
+/// [`SecretsError::File`], [`SecretsError::TooOpen`].
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, SecretsError> {
     use std::os::unix::fs::PermissionsExt;
     let file_error = |e| SecretsError::File(path.to_owned(), e);
     let mode = std::fs::metadata(path).map_err(file_error)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(SecretsError::TooOpen(path.to_owned()));
     }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(file_error)?);
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(file_error)
+}
+
+fn load_root(path: &Path) -> Result<RootSecret, SecretsError> {
+    let text = read_private(path)?;
     let bytes = Zeroizing::new(decode_base64(text.trim()).map_err(|_| SecretsError::Malformed(path.to_owned()))?);
     let array = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| SecretsError::Malformed(path.to_owned()))?;
     Ok(RootSecret::from_bytes(array))

@@ -11,8 +11,10 @@ pub mod login;
 pub mod lookup;
 pub mod lookup_tokens;
 pub mod phone;
+pub(crate) mod pumping;
 pub mod register;
 pub mod sessions;
+pub mod texts;
 pub mod tokens;
 
 use crate::error::Refusal;

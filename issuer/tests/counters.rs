@@ -145,6 +145,6 @@ async fn of_many_who_ask_for_a_text_at_once_exactly_the_day_s_budget_gets_one() 
     let world = World::with(|limits| limits.texts_per_day = 10).await;
     let requests = people(&world, 32).iter().map(|person| posted(CODE_PATH, &person.code_request())).collect();
     let replies = at_once(&world, requests).await;
-    assert_eq!(succeeded(&replies, ProblemKind::TextFailed), 10);
+    assert_eq!(succeeded(&replies, ProblemKind::TextBudget), 10);
     assert_eq!(world.texts.all().len(), 10);
 }

@@ -12,7 +12,7 @@ use world::people::finish;
 use world::{Person, World};
 
 fn switch_on(config: &mut Config) {
-    config.gateway = GatewayConfig::Synthetic {};
+    config.gateways = vec![GatewayConfig::Synthetic {}];
     config.url = "http://127.0.0.1:8080".to_owned();
 }
 
@@ -107,7 +107,7 @@ async fn with_the_switch_off_the_known_code_is_a_wrong_one_for_every_number() {
     let world = World::configured(switch_on).await;
     let nobody = person(&world, 1, synthetic::number(7).unwrap());
     let cookie: CodeResponse = world.post(CODE_PATH, &nobody.code_request()).await.json();
-    let world = world.restart(|config| config.gateway = GatewayConfig::Console { file: None }).await;
+    let world = world.restart(|config| config.gateways = vec![GatewayConfig::Console { file: None }]).await;
     // The cookie from when it was on opens no account, and neither does a fresh one; the text does.
     assert_eq!(with_cookie(&world, &nobody, &cookie, synthetic::CODE).await, Err(ProblemKind::CodeWrong));
     assert_eq!(register(&world, &nobody, synthetic::CODE).await, Err(ProblemKind::CodeWrong));
@@ -134,7 +134,7 @@ async fn limits_of_texts_stop_nobody_where_no_texts_are_sent() {
         assert_eq!(reply.status, 200, "{index}");
     }
     // They were counted all the same: with texts to be sent, there would be none left.
-    let world = world.restart(|config| config.gateway = GatewayConfig::Console { file: None }).await;
+    let world = world.restart(|config| config.gateways = vec![GatewayConfig::Console { file: None }]).await;
     let somebody = Person::new(&world, 2);
     assert!(world.post(CODE_PATH, &somebody.code_request()).await.status >= 400);
 }

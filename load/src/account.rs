@@ -105,7 +105,7 @@ impl Account {
     ) -> Called<Self> {
         let phone = synthetic::number(index).ok_or_else(|| nonsense("there are no more synthetic numbers"))?;
         let identity = IdentityKey::generate(rng);
-        let asking = CodeRequest { phone: phone.clone(), client_key: identity.public() };
+        let asking = CodeRequest { phone: phone.clone(), client_key: identity.public(), channel: None };
         let code: CodeResponse = json(&wire.issuer("code", json_request(Method::POST, CODE_PATH, &asking)?).await?)?;
         let blinded = (0..tokens).map(|_| Blinded::begin(terms, rng)).collect::<Called<Vec<_>>>()?;
         let request = RegistrationRequest {

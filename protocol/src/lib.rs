@@ -26,5 +26,6 @@ pub mod reply;
 pub mod send;
 pub mod server;
 pub mod synthetic;
+pub mod texts;
 pub mod time;
 pub mod tokens;

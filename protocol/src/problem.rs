@@ -62,8 +62,16 @@ kinds! {
     PhoneInvalid = "phone-invalid", 400, "This is not a valid phone number.";
     /// A number of a kind or country that this issuer does not serve.
     PhoneRefused = "phone-refused", 403, "This issuer does not serve this phone number.";
-    /// The text could not be handed to the gateway.
+    /// No gateway took the text for now; see `retry-after`.
     TextFailed = "text-failed", 503, "The code could not be sent.";
+    /// Every gateway that serves the number's country says that it cannot be reached.
+    TextUndeliverable = "text-undeliverable", 403, "This phone number cannot be sent a code.";
+    /// The number, or its neighbours together, have had their texts; see `retry-after`.
+    TextLimit = "text-limit", 429, "Enough codes have been sent to this number, or to numbers like it.";
+    /// The issuer has sent as many texts as its operator pays for; see `retry-after`.
+    TextBudget = "text-budget", 503, "This issuer sends no more codes for now.";
+    /// No gateway places calls to this number.
+    VoiceUnavailable = "voice-unavailable", 403, "This issuer places no calls to this phone number.";
     /// The cookie was not made here, or for another number or key.
     CookieInvalid = "cookie-invalid", 400, "The registration cookie is not valid for this request.";
     /// The cookie is too old; ask for another code.

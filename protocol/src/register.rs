@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Base64, LoginSalt, LoginVerifier, MailboxId, PhoneNumber, RsaElement, SigningPublicKey, TokenKeyId};
+use crate::texts::Channel;
 
 /// `GET`: who the issuer is and what it serves. Body [`IssuerInfo`].
 pub const ISSUER_INFO_PATH: &str = "/v1/issuer";
@@ -51,6 +52,9 @@ pub struct CodeRequest {
     pub phone: PhoneNumber,
     /// The client's new identity key: the cookie is good for a certificate of this key alone.
     pub client_key: SigningPublicKey,
+    /// By which way it should come; without it by text, or by another way if texts have not arrived lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
 }
 
 /// The server keeps nothing: all it needs later is in the cookie.
@@ -60,6 +64,9 @@ pub struct CodeResponse {
     pub cookie: Base64,
     /// When cookie and code expire, Unix seconds.
     pub expires: u64,
+    /// By which way the code went.
+    #[serde(default)]
+    pub channel: Channel,
 }
 
 /// What the login needs to know (K7).

@@ -157,7 +157,7 @@ impl Actor {
 
     /// Asks for a code.
     pub async fn ask_code(&self) -> Reply {
-        let request = CodeRequest { phone: self.phone.clone(), client_key: self.identity.public() };
+        let request = CodeRequest { phone: self.phone.clone(), client_key: self.identity.public(), channel: None };
         self.ask(post_json(&self.http, &self.issuer(CODE_PATH), &request)).await
     }
 

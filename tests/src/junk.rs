@@ -109,7 +109,7 @@ fn for_the_relay(actor: &Actor) -> Vec<Kind> {
 
 fn for_the_issuer(actor: &Actor) -> Vec<Kind> {
     let phone = || "+41001234567".parse().unwrap();
-    let code = CodeRequest { phone: phone(), client_key: actor.identity.public() };
+    let code = CodeRequest { phone: phone(), client_key: actor.identity.public(), channel: None };
     let registration = serde_json::json!({
         "phone": phone(),
         "cookie": Base64(vec![1; 93]),

@@ -12,6 +12,7 @@ pub mod game;
 pub mod http;
 pub mod invariants;
 pub mod junk;
+pub mod kannel;
 pub mod lookups;
 pub mod own;
 pub mod person;

@@ -120,7 +120,8 @@ async fn of_the_issuer(world: &World, alice: &mut Actor) -> Vec<Request> {
     let code = world.code_for("+41791234002").unwrap();
     let five = newcomer.blind(5);
     let registration = newcomer.registration(cookie.cookie, code, &five);
-    let nobody = CodeRequest { phone: "+41791234003".parse().unwrap(), client_key: newcomer.identity.public() };
+    let nobody =
+        CodeRequest { phone: "+41791234003".parse().unwrap(), client_key: newcomer.identity.public(), channel: None };
     let (challenge, login) = ClientLogin::begin(&mut alice.rng, alice.phone.clone());
     let answer = alice.ask(post_json(&alice.http, &alice.issuer(CHALLENGE_PATH), &challenge)).await;
     let (login, _) =

@@ -171,7 +171,7 @@ async fn texts_to_one_number_are_capped_and_the_refusal_says_until_when() {
         assert_eq!(alice.ask_code().await.status, 200);
     }
     let refused = alice.ask_code().await;
-    assert_eq!(refused.refusal(), ProblemKind::RateLimited);
+    assert_eq!(refused.refusal(), ProblemKind::TextLimit);
     assert!(refused.headers.contains_key("retry-after"));
     let texts = std::fs::read_to_string(&world.texts_file).unwrap();
     assert_eq!(texts.lines().count(), 5);

@@ -44,7 +44,7 @@ fn weigh(reply: Reply) -> Attempt {
     let problem = reply.problem();
     match problem.known_kind() {
         // These are answers: they do not go away within seconds.
-        Some(ProblemKind::ExchangeBudget | ProblemKind::TextFailed) => Attempt::Done(reply),
+        Some(ProblemKind::ExchangeBudget | ProblemKind::TextFailed | ProblemKind::TextBudget) => Attempt::Done(reply),
         _ => Attempt::Again(Error::Unavailable { title: problem.title, retry_after: problem.retry_after }),
     }
 }

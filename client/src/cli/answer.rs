@@ -56,8 +56,12 @@ pub(super) fn print_error(error: &Error, json: bool) -> ExitCode {
 }
 
 pub(super) fn error_json(error: &Error) -> Value {
+    let problem = match error {
+        Error::Refused(problem) => Some(problem),
+        _ => None,
+    };
     json!({
-        "code": error.code(), "message": error.to_string(), "hint": error.hint(), "again_at": error.again_at(),
+        "code": error.code(), "message": error.to_string(), "hint": error.hint(), "again_at": error.again_at(), "problem": problem,
     })
 }
 

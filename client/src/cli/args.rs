@@ -61,7 +61,7 @@ pub(super) struct Global {
 /// The commands.
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// Ask for a code by text: the first step to an account.
+    /// Ask for a code, by text or by a call: the first step to an account.
     Register(Register),
     /// Make the account with the code (without one: go on where it was cut short).
     Verify {
@@ -180,6 +180,9 @@ pub(super) struct Register {
     // One key in 64 begins with a hyphen.
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(super) issuer_key: Option<String>,
+    /// Have the code said in a call, if texts do not arrive and the issuer's gateway places calls.
+    #[arg(long)]
+    pub(super) voice: bool,
     /// Make guessing the password cheap. For tests only.
     #[arg(long, hide = true)]
     pub(super) cheap_kdf: bool,

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use postern_protocol::texts::Channel;
 use postern_protocol::time::{Clock as _, Timestamp};
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -140,13 +141,20 @@ async fn register(global: &Global, args: &Register) -> Result<Answer> {
     if let Some(route) = route(global)? {
         client.change_settings(|settings| settings.route = route)?;
     }
-    let started =
-        spinning(global.json, "asking for a code", client.start_registration(&args.issuer, phone, key)).await?;
+    let channel = args.voice.then_some(Channel::Voice);
+    let asking = client.start_registration(&args.issuer, phone, key, channel);
+    let started = spinning(global.json, "asking for a code", asking).await?;
     Ok(match started {
-        Started::CodeSent { expires, digits } => Answer::new(
-            json!({ "status": "code-sent", "expires": expires, "digits": digits }),
-            format!("A text with {digits} digits is on its way.\nThen run: postern verify CODE"),
-        ),
+        Started::CodeSent { expires, digits, channel } => {
+            let way = match channel {
+                Channel::Text => "A text with",
+                Channel::Voice => "A call that says",
+            };
+            Answer::new(
+                json!({ "status": "code-sent", "expires": expires, "digits": digits, "channel": channel }),
+                format!("{way} {digits} digits is on its way.\nThen run: postern verify CODE"),
+            )
+        }
         Started::AlreadyThrough => Answer::new(
             json!({ "status": "registered" }),
             "The earlier registration had gone through.\nComplete it with: postern verify",

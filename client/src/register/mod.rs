@@ -25,6 +25,7 @@ use postern_protocol::register::{
     RegistrationRequest, RegistrationResponse, RelayEntry,
 };
 use postern_protocol::send::{MAILBOXES_PATH, MailboxOpened, RELAY_INFO_PATH, RelayInfo};
+use postern_protocol::texts::Channel;
 use postern_protocol::time::Clock;
 use postern_protocol::tokens::TokenChallenge;
 use rand_core::CryptoRng;
@@ -44,19 +45,21 @@ const MOST_TOKENS: u32 = 5;
 /// What [`Client::start_registration`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// A text is on its way; the code is good until then, Unix seconds.
+    /// The code is on its way; it is good until then, Unix seconds.
     CodeSent {
         /// When it expires.
         expires: u64,
         /// How many digits it has.
         digits: u32,
+        /// As a text or by a call.
+        channel: Channel,
     },
     /// An earlier registration had gone through after all: [`Client::verify_code`] without a code completes it.
     AlreadyThrough,
 }
 
 impl<C: Clock, R: CryptoRng> Client<C, R> {
-    /// Asks the issuer for a code. `issuer_key`, if given, must be the issuer's: else its own word is pinned (trust on first use).
+    /// Asks the issuer for a code, by text unless `channel` says otherwise. `issuer_key`, if given, must be the issuer's: else its own word is pinned (trust on first use).
     ///
     /// # Errors
     /// [`Error::AlreadyRegistered`], [`Error::PinChanged`] if the key is another, and what the channel and the issuer say.
@@ -65,6 +68,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         issuer_url: &str,
         phone: PhoneNumber,
         issuer_key: Option<SigningPublicKey>,
+        channel: Option<Channel>,
     ) -> Result<Started> {
         let issuer_url = issuer_url.trim_end_matches('/');
         parse_url(issuer_url)?;
@@ -82,7 +86,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let relay = info.relays.first().cloned().ok_or(Error::Misbehaved("it grants mailboxes at no relay"))?;
         let pins = pins_of(issuer_url, &info);
         let account = self.pending_account(earlier, phone, &pins)?;
-        let request = CodeRequest { phone: account.phone.clone(), client_key: account.identity()?.public() };
+        let request = CodeRequest { phone: account.phone.clone(), client_key: account.identity()?.public(), channel };
         let request = Request::post_json(issuer_url, CODE_PATH, &request)?;
         let code: CodeResponse = self.direct.send_protected(&request).await?.json()?;
         self.profile.tx(&mut self.rng, |t| {
@@ -99,7 +103,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
             registration.cookie = code.cookie.clone();
             t.put("", &registration)
         })?;
-        Ok(Started::CodeSent { expires: code.expires, digits: info.code_digits })
+        Ok(Started::CodeSent { expires: code.expires, digits: info.code_digits, channel: code.channel })
     }
 
     /// Makes the account with the code, or goes on where it was cut short (then without a code). `password` is the one for logins.

@@ -4,7 +4,7 @@ use crate::testing::{CODE, Fault, PASSWORD, Person, Town, number};
 const PHONE: &str = "+41791234567";
 
 async fn start(town: &Town, person: &mut Person) -> Result<Started> {
-    person.start_registration(&town.server.url, number(PHONE), None).await
+    person.start_registration(&town.server.url, number(PHONE), None, None).await
 }
 
 #[tokio::test]
@@ -104,10 +104,10 @@ async fn an_issuer_with_another_key_than_given_or_pinned_is_refused() {
     let town = Town::new();
     let mut alice = town.newcomer("alice");
     let other = SigningPublicKey([5; 32]);
-    let error = alice.start_registration(&town.server.url, number(PHONE), Some(other)).await.unwrap_err();
+    let error = alice.start_registration(&town.server.url, number(PHONE), Some(other), None).await.unwrap_err();
     assert!(matches!(error, Error::PinChanged(_)));
     let right = town.issuer.lock().unwrap().identity.public();
-    alice.start_registration(&town.server.url, number(PHONE), Some(right)).await.unwrap();
+    alice.start_registration(&town.server.url, number(PHONE), Some(right), None).await.unwrap();
     town.issuer.lock().unwrap().identity = IdentityKey::from_seed([99; 32]);
     let error = start(&town, &mut alice).await.unwrap_err();
     assert!(matches!(error, Error::PinChanged(_)));
@@ -119,7 +119,7 @@ async fn an_issuer_with_another_key_than_given_or_pinned_is_refused() {
 async fn nothing_is_registered_over_a_line_that_others_read() {
     let town = Town::new();
     let mut alice = town.newcomer("alice");
-    let error = alice.start_registration("http://issuer.example", number(PHONE), None).await.unwrap_err();
+    let error = alice.start_registration("http://issuer.example", number(PHONE), None, None).await.unwrap_err();
     assert!(matches!(error, Error::InsecureTransport { .. }));
 }
 

@@ -21,6 +21,7 @@ use postern_protocol::register::{
     CODE_PATH, CodeResponse, ISSUER_INFO_PATH, IssuerInfo, REGISTRATION_PATH, RegistrationRequest,
     RegistrationResponse, RelayEntry,
 };
+use postern_protocol::texts::Channel;
 use postern_protocol::time::{MockClock, Timestamp};
 use postern_protocol::tokens::{DIRECTORY_PATH, Directory, DirectoryKey, KeyState, TOKEN_REQUEST_PATH, TOKEN_TYPE};
 use rand::SeedableRng;
@@ -129,7 +130,10 @@ impl Issuer {
                 self.lookups.log(&LogLeaf::TokenKeys(told.body.clone()));
                 told
             }
-            CODE_PATH => Told::json(200, &CodeResponse { cookie: Base64(vec![7; 40]), expires: NOW + 600 }),
+            CODE_PATH => Told::json(
+                200,
+                &CodeResponse { cookie: Base64(vec![7; 40]), expires: NOW + 600, channel: Channel::Text },
+            ),
             REGISTRATION_PATH => self.register(asked),
             CHALLENGE_PATH => self.challenge(asked),
             LOGIN_PATH => self.log_in(asked),

@@ -91,7 +91,7 @@ impl Town {
     /// Somebody with an account and five tokens.
     pub(crate) async fn person(&self, name: &str, phone: &str) -> Person {
         let mut person = self.newcomer(name);
-        let started = person.start_registration(&self.server.url, number(phone), None).await.unwrap();
+        let started = person.start_registration(&self.server.url, number(phone), None, None).await.unwrap();
         assert!(matches!(started, Started::CodeSent { .. }));
         person.verify_code(Some(CODE), PASSWORD).await.unwrap();
         person

@@ -18,6 +18,7 @@ use postern_protocol::register::{
 use postern_protocol::release::{MessageList, Outcome};
 use postern_protocol::reply::{ReplyKeys, Reveal, Strikes};
 use postern_protocol::send::{Accepted, MailboxOpened, Messages, RelayInfo};
+use postern_protocol::texts;
 use postern_protocol::tokens::Directory;
 
 use super::json;
@@ -26,6 +27,18 @@ use super::json;
 pub(crate) fn registration(data: &[u8]) {
     json::<CodeRequest>(data);
     json::<RegistrationRequest>(data);
+}
+
+/// `GET` and `POST /v1/texts/{report}`: what is said twice is said once, and nothing that is added takes an outcome's place.
+pub(crate) fn text_report(data: &[u8]) {
+    let Ok(form) = std::str::from_utf8(data) else { return };
+    let read = texts::Outcome::read(form);
+    assert_eq!(read, texts::Outcome::read(&format!("{form}&{form}")));
+    assert_eq!(read, texts::Outcome::read(&format!("To=%2B41791234567&{form}&x")));
+    if let Some(outcome) = read {
+        let other = if outcome == texts::Outcome::Failed { "status=1" } else { "status=2" };
+        assert_eq!(texts::Outcome::read(&format!("{form}&{other}")), None);
+    }
 }
 
 /// Login, and the calls of a session.

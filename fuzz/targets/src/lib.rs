@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("call_header", headers::call),
     ("jwt", headers::jwt),
     ("registration", bodies::registration),
+    ("text_report", bodies::text_report),
     ("login", bodies::login),
     ("lookup", bodies::lookup),
     ("exchange", bodies::exchange),

@@ -96,12 +96,6 @@ database = {database}
 secret_key_file = "secret.key"
 ca_certificate_file = "ca.pem"
 
-# How texts are sent. `console` is for development: whoever reads it can register any number. `synthetic` is for load tests on this
-# machine: no texts, no real numbers, and accounts for whoever asks (docs/load.md).
-[gateway]
-kind = "console"
-{console}
-
 [limits]
 # tokens_per_account = 5              # ever (M6)
 # setup_seconds = 3600                # to ask for the rest of them
@@ -111,6 +105,12 @@ kind = "console"
 # texts_per_number_per_day = 5
 # texts_per_prefix_per_day = 1000     # numbers that differ in their last four digits alone
 # texts_per_day = 10000               # the budget breaker
+# number_types = ["mobile", "fixed-line-or-mobile", "fixed-line", "voip"]  # that are served; also: "unknown"
+# texts_per_prefix_per_hour = 300     # by one process; see docs/texts.md
+# texts_per_range_per_hour = 3000     # numbers that differ in their last six digits alone
+# unanswered_texts_per_prefix = 60    # codes that did not come back; half of them is forgotten each hour
+# unanswered_texts_per_range = 1000
+# texts_per_answer = 4                # how many texts a code that came back makes up for
 # login_guesses_per_user = 10         # in login_window_seconds
 # login_window_seconds = 900
 # login_guesses_per_minute = 600      # of all users
@@ -144,6 +144,28 @@ kind = "console"
 
 {tls}
 {operation}
+
+# How texts are sent (docs/texts.md). Several are tried in this order. `console` is for development: whoever reads it can register any
+# number. `synthetic` is for load tests on this machine: no texts, no real numbers, and accounts for whoever asks (docs/load.md).
+[[gateway]]
+kind = "console"
+{console}
+
+# [[gateway]]
+# kind = "kannel"
+# url = "http://127.0.0.1:13013/cgi-bin/sendsms"
+# user = "postern"
+# password_file = "kannel.password"   # chmod 600
+# from = "Postern"
+# countries = [41]                    # calling codes that it is used for; without: all
+
+# [[gateway]]
+# kind = "twilio"                     # or a service of its shape, with url = "https://…"
+# account = "AC…"
+# auth_token_file = "twilio.token"    # chmod 600
+# from = "+12025550100"
+# voice = true                        # calls too
+
 # Relays are added by `postern-issuer add-relay`. `enabled = false` in its section cuts a relay off.
 "#;
 

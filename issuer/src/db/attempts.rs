@@ -14,6 +14,7 @@ const HELD: &str = "select bucket, count from attempts
     where bucket >= $1 and bucket < $2 and scope = $3 and window_start = $4";
 const GIVE_BACK: &str = "update attempts set count = count - 1
     where bucket = $1 and scope = $2 and window_start = $3 and count > 0";
+const IS_SET: &str = "select 1 from attempts where bucket = $1 and scope = $2 and window_start >= $3 limit 1";
 const PRUNE: &str = "delete from attempts where expires <= $1";
 
 /// Which counter, and how far it may count.
@@ -76,6 +77,12 @@ async fn held(tx: &mut Tx<'_>, counter: &Counter) -> Result<HashMap<u32, u64>, S
         Ok((part, super::counted(row.int(1)?, 1)?))
     };
     rows.iter().map(read).collect()
+}
+
+/// Whether this bucket counted anything in its window or in an earlier one that began at `since` or later.
+pub(crate) async fn is_set_since(tx: &mut Tx<'_>, counter: &Counter, since: Timestamp) -> Result<bool, StoreError> {
+    let [bucket, scope, _] = counter.key();
+    Ok(!tx.fetch_all(IS_SET, &[bucket, scope, time(since)]).await?.is_empty())
 }
 
 /// Takes one back.

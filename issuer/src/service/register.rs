@@ -12,72 +12,76 @@ use std::sync::Arc;
 
 use postern_credentials::certificate::{self, CertifiedSubject};
 use postern_credentials::jwt;
-use postern_credentials::phone_code::{Code, CookieContents, CookieError};
+use postern_credentials::phone_code::{CookieContents, CookieError};
 use postern_protocol::ids::{Base64, CallNonce, MailboxId, PhoneNumber, RsaElement, SigningPublicKey, TokenKeyId};
 use postern_protocol::login::{Claims, Purpose};
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{CodeRequest, CodeResponse, RegistrationRequest, RegistrationResponse, RelayEntry};
+use postern_protocol::texts::Channel;
 use postern_protocol::time::Timestamp;
 use postern_store::Tx;
 use rand_core::Rng;
-use zeroize::Zeroizing;
 
-use super::{attempts, blocking, keys, phone, tokens};
+use super::pumping::Places;
+use super::texts::{Recipient, Route};
+use super::{attempts, blocking, keys, phone, texts, tokens};
 use crate::app::Issuer;
 use crate::db;
 use crate::db::register::Identity;
 use crate::error::Refusal;
 use crate::secrets::{BACKDATE_SECONDS, digest};
 
-/// What the client is told to wait when a text could not be handed over.
-const TEXT_RETRY_SECONDS: u64 = 30;
-
-/// Texts a code to the number; under the synthetic gateway nothing is sent, and nobody with a phone is served.
+/// Sends a code to the number; under the synthetic gateway nothing is sent, and nobody with a phone is served.
 ///
 /// # Errors
-/// `phone-invalid`, `phone-refused`; `rate-limited` or `text-failed`, both with the time to wait.
+/// `phone-invalid`, `phone-refused`, `voice-unavailable`, `text-undeliverable`; `text-limit`, `text-budget` and `text-failed`, each with the
+/// time to wait.
 pub async fn ask_code(issuer: &Arc<Issuer>, request: &CodeRequest) -> Result<CodeResponse, Refusal> {
-    phone::check(&request.phone, &issuer.config.limits.countries)?;
-    phone::check_gateway(&request.phone, &issuer.config.gateway)?;
+    let country = phone::check(&request.phone, &issuer.config.limits)?;
+    phone::check_gateway(&request.phone, issuer.config.is_synthetic())?;
     let now = issuer.now();
-    let each = attempts::texts(issuer, &request.phone, now);
-    let counting =
-        issuer.db.run("count a text", |tx| Box::pin(async move { attempts::count_each(tx, each, now).await }));
-    let counters = counting.await?;
+    let to = Recipient { phone: &request.phone, country, wanted: request.channel };
+    let (counters, routes) = count_text(issuer, &to, now).await.inspect_err(|refusal| {
+        issuer.told.tell(refusal, country, now);
+    })?;
 
     let expires = Timestamp::from_seconds(now.seconds()).plus_seconds(issuer.config.limits.code_seconds);
     let mut rng = issuer.random.generator();
     let (cookie, code) = issuer.secrets.phone_codes.issue(&mut rng, &request.phone, &request.client_key, expires);
-    if !issuer.config.gateway.is_synthetic() {
-        let sent = send_text(issuer, &request.phone, &code, counters).await;
+    let channel = if issuer.config.is_synthetic() {
+        Channel::Text
+    } else {
+        let sent = texts::send(issuer, &to, &routes, &code, counters, now).await;
         issuer.counters.texted(sent.is_ok());
-        sent?;
-    }
-    Ok(CodeResponse { cookie: Base64(cookie), expires: expires.seconds() })
+        sent?
+    };
+    Ok(CodeResponse { cookie: Base64(cookie), expires: expires.seconds(), channel })
 }
 
-async fn send_text(
-    issuer: &Issuer,
-    phone: &PhoneNumber,
-    code: &Code,
-    counters: [attempts::Counter; 3],
-) -> Result<(), Refusal> {
-    let text = Zeroizing::new(format!("Your Postern code is {}", code.as_str()));
-    if let Err(error) = issuer.gateway.send(phone, &text).await {
-        tracing::warn!(%error, "a text was not accepted");
-        // The number did not get it; the day's budget keeps its count, in case somebody else was paid.
-        let [number, block, _] = counters;
-        let returned = &[number, block];
-        let giving = issuer.db.run("give a text back", |tx| {
-            Box::pin(async move {
-                // Rather one text too few than one given back twice.
-                if tx.may_have_committed() { Ok(()) } else { attempts::give_back_each(tx, returned).await }
-            })
-        });
-        giving.await?;
-        return Err(Refusal::retry_after(ProblemKind::TextFailed, TEXT_RETRY_SECONDS));
+/// Counts a text on everything that it counts on, or on nothing; and by which ways it may go.
+async fn count_text<'a>(
+    issuer: &'a Issuer,
+    to: &Recipient<'_>,
+    now: Timestamp,
+) -> Result<([attempts::Counter; 3], Vec<Route<'a>>), Refusal> {
+    let each = attempts::texts(issuer, to.phone, now);
+    let places = Places::of(&issuer.secrets, to.phone);
+    // Where no texts are sent nobody is paid for them, and all numbers lie close together.
+    let is_counted = !issuer.config.is_synthetic();
+    if is_counted {
+        issuer.pumping.count(&issuer.config.limits, places, now)?;
     }
-    Ok(())
+    let counting = issuer.db.run("count a text", |tx| {
+        Box::pin(async move {
+            let routes = texts::routes(issuer, tx, to, now).await?;
+            Ok::<_, Refusal>((attempts::count_each(tx, each, now).await?, routes))
+        })
+    });
+    counting.await.inspect_err(|_| {
+        if is_counted {
+            issuer.pumping.take_back(places, now);
+        }
+    })
 }
 
 /// What a request is recognised by.
@@ -114,9 +118,9 @@ pub async fn register(issuer: &Arc<Issuer>, body: &[u8], request: &RegistrationR
         return Ok(answer);
     }
     // Again, for a cookie may be older than the gateway.
-    phone::check_gateway(&request.phone, &issuer.config.gateway)?;
+    phone::check_gateway(&request.phone, issuer.config.is_synthetic())?;
     let is_right = issuer.secrets.phone_codes.check(&request.cookie.0, &request.code)
-        || phone::is_synthetic_code(&request.phone, &request.code, &issuer.config.gateway);
+        || phone::is_synthetic_code(&request.phone, &request.code, issuer.config.is_synthetic());
     if !is_right {
         return Err(ProblemKind::CodeWrong.into());
     }
@@ -130,6 +134,7 @@ pub async fn register(issuer: &Arc<Issuer>, body: &[u8], request: &RegistrationR
     let (answer, made) = recording.await?;
     if let Some(made) = made {
         issuer.counters.registered(made.is_first, made.tokens);
+        issuer.pumping.answered(&issuer.config.limits, Places::of(&issuer.secrets, &request.phone), now);
     }
     Ok(answer)
 }

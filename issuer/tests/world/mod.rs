@@ -10,6 +10,7 @@
 
 pub mod lookups;
 pub mod people;
+pub mod providers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use postern_credentials::identity::IdentityKey;
 use postern_credentials::relay_call;
 use postern_credentials::secrets::RootSecret;
 use postern_issuer::config::{GatewayConfig, Limits, Lookup, RelayConfig};
-use postern_issuer::gateway::{GatewayError, TextGateway};
+use postern_issuer::gateway::{GatewayError, Gateways, Message, TextGateway};
 use postern_issuer::random::Randomness;
 use postern_issuer::secrets::{self, Secrets};
 use postern_issuer::service::keys;
@@ -81,11 +82,11 @@ impl Texts {
 struct Gateway(Arc<Texts>);
 
 impl TextGateway for Gateway {
-    fn send<'a>(&'a self, to: &'a PhoneNumber, text: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
+    fn send<'a>(&'a self, message: &'a Message<'a>) -> BoxFuture<'a, Result<(), GatewayError>> {
         let result = if *self.0.broken.lock().unwrap() {
-            Err(GatewayError("out of order".to_owned()))
+            Err(GatewayError::Down("out of order".to_owned()))
         } else {
-            self.0.sent.lock().unwrap().push((to.clone(), text.to_owned()));
+            self.0.sent.lock().unwrap().push((message.to.clone(), message.words.to_owned()));
             Ok(())
         };
         Box::pin(async move { result })
@@ -307,7 +308,7 @@ fn config(database: String, relay: &IdentityKey, other_relay: &IdentityKey) -> C
         secret_key_file: PathBuf::new(),
         tls: None,
         ca_certificate_file: PathBuf::new(),
-        gateway: GatewayConfig::Console { file: None },
+        gateways: vec![GatewayConfig::Console { file: None }],
         limits: Limits::default(),
         lookup: Lookup::default(),
         operation: Default::default(),
@@ -337,6 +338,8 @@ async fn start_by(
     config.check().unwrap();
     let root = RootSecret::from_bytes(seed);
     let secrets = Secrets::derive(&root, ca).unwrap();
-    let gateway = Box::new(Gateway(Arc::clone(texts)));
-    Issuer::open(Parts { config, secrets, clock, random: Randomness::seeded(random), gateway }).await.unwrap()
+    let are_real = config.gateways.iter().any(|g| matches!(g, GatewayConfig::Kannel(_) | GatewayConfig::Twilio(_)));
+    let gateways =
+        if are_real { Gateways::open(&config).unwrap() } else { Gateways::one(Box::new(Gateway(Arc::clone(texts)))) };
+    Issuer::open(Parts { config, secrets, clock, random: Randomness::seeded(random), gateways }).await.unwrap()
 }

@@ -43,7 +43,7 @@ impl Person {
     }
 
     pub fn code_request(&self) -> CodeRequest {
-        CodeRequest { phone: self.phone.clone(), client_key: self.identity.public() }
+        CodeRequest { phone: self.phone.clone(), client_key: self.identity.public(), channel: None }
     }
 
     /// Asks for a code and reads the text.

@@ -162,7 +162,7 @@ impl Person {
     /// Registers with the requests of the client, but for the password: the verifier is drawn, the session put in its table.
     async fn register(servers: &Servers, rng: &mut StdRng, phone: &PhoneNumber, key: TokenKeyId, listed: bool) -> Self {
         let (channel, identity) = (servers.authenticated(), IdentityKey::generate(rng));
-        let code = CodeRequest { phone: phone.clone(), client_key: identity.public() };
+        let code = CodeRequest { phone: phone.clone(), client_key: identity.public(), channel: None };
         let cookie: CodeResponse =
             ask(&channel, &Request::post_json(&servers.issuer_url, CODE_PATH, &code).unwrap()).await;
         let request = RegistrationRequest {

@@ -256,7 +256,7 @@ impl Play {
         let identity = IdentityKey::generate(&mut self.rng);
         let phone: PhoneNumber = format!("+4179{:07}", 1_000_000 + player * 17).parse().unwrap();
         let channel = Rc::new(self.servers.authenticated());
-        let code = CodeRequest { phone: phone.clone(), client_key: identity.public() };
+        let code = CodeRequest { phone: phone.clone(), client_key: identity.public(), channel: None };
         let code = Request::post_json(&self.servers.issuer_url, CODE_PATH, &code).unwrap();
         let cookie: CodeResponse = ask(&channel, &code).await;
         let blinded: Vec<_> = (0..5).map(|_| self.blind()).collect();

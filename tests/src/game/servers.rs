@@ -11,12 +11,11 @@ use postern_client::profile::{KdfParams, Patience, Profile};
 use postern_credentials::identity::IdentityKey;
 use postern_credentials::secrets::RootSecret;
 use postern_issuer::config::{GatewayConfig, Limits, Lookup, RelayConfig};
-use postern_issuer::gateway::{GatewayError, TextGateway};
+use postern_issuer::gateway::{GatewayError, Gateways, Message, TextGateway};
 use postern_issuer::random::Randomness;
 use postern_issuer::secrets::{self, Secrets};
 use postern_issuer::service::{directory, keys};
 use postern_issuer::{Issuer, Parts, router};
-use postern_protocol::ids::PhoneNumber;
 use postern_protocol::time::{Clock, MockClock, Timestamp};
 use postern_relay::app::App;
 use postern_relay::config::IssuerConfig;
@@ -57,8 +56,8 @@ pub struct Servers {
 struct Gateway(Arc<Mutex<Vec<String>>>);
 
 impl TextGateway for Gateway {
-    fn send<'a>(&'a self, _: &'a PhoneNumber, text: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
-        self.0.lock().unwrap().push(text.to_owned());
+    fn send<'a>(&'a self, message: &'a Message<'a>) -> BoxFuture<'a, Result<(), GatewayError>> {
+        self.0.lock().unwrap().push(message.words.to_owned());
         Box::pin(async { Ok(()) })
     }
 }
@@ -88,7 +87,7 @@ fn issuer_config(database: &Path, relay_url: String) -> postern_issuer::Config {
         secret_key_file: PathBuf::new(),
         tls: None,
         ca_certificate_file: PathBuf::new(),
-        gateway: GatewayConfig::Console { file: None },
+        gateways: vec![GatewayConfig::Console { file: None }],
         limits: Limits::default(),
         lookup: Lookup { keep_builds: 1000, ..Lookup::default() },
         operation: Default::default(),
@@ -162,7 +161,7 @@ impl Servers {
             secrets: issuer_secrets(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Randomness::seeded(seed),
-            gateway: Box::new(Gateway(Arc::clone(&texts))),
+            gateways: Gateways::one(Box::new(Gateway(Arc::clone(&texts)))),
         };
         let (issuer_listener, issuer_url) = runtime.block_on(Counting::bind());
         let relay_config = relay_config(&dir.path().join("relay.db"), &issuer_secrets().identity, issuer_url.clone());
@@ -225,7 +224,7 @@ impl Servers {
         let (path, mut rng) = (Profile::path(dir, name).unwrap(), StdRng::seed_from_u64(name.len() as u64));
         let profile = Profile::create(&path, name, KdfParams::CHEAP, &mut rng, &Patience::NONE).unwrap();
         let mut client = Client::new(profile, Arc::clone(&self.clock), rng, NETWORK);
-        client.start_registration(&self.issuer_url, phone.parse().unwrap(), None).await.unwrap();
+        client.start_registration(&self.issuer_url, phone.parse().unwrap(), None, None).await.unwrap();
         client.verify_code(Some(&self.last_code()), name).await.unwrap();
         client
     }

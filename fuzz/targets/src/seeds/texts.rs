@@ -90,8 +90,16 @@ fn of_the_issuer() -> Vec<Seed> {
     let element = OprfElement(BASE_POINT);
     let lookup = LookupRequest { window: 20_833, tokens: vec![lookup_token().encode()], blinded: vec![element] };
     vec![
-        json("registration", "code", &CodeRequest { phone: phone(), client_key: owner().public() }),
+        json("registration", "code", &CodeRequest { phone: phone(), client_key: owner().public(), channel: None }),
         json("registration", "registration", &registration),
+        ("text_report", "kannel", b"status=16".to_vec()),
+        (
+            "text_report",
+            "twilio",
+            b"MessageSid=SM1&MessageStatus=undelivered&To=%2B41791234567&ErrorCode=30003".to_vec(),
+        ),
+        ("text_report", "call", b"CallSid=CA1&CallStatus=no-answer".to_vec()),
+        ("text_report", "contradiction", b"MessageStatus=delivered&status=2".to_vec()),
         json("login", "challenge", &ChallengeRequest { user: phone(), client_ephemeral: DhPublicKey([9; 32]) }),
         json("login", "login", &login),
         json("login", "jwt", &JwtRequest { audience: JwtAudience::Relay }),
