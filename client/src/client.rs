@@ -22,7 +22,8 @@ pub struct Client<C, R> {
     pub(crate) profile: Profile,
     pub(crate) clock: C,
     pub(crate) rng: R,
-    pub(crate) direct: Authenticated,
+    /// Made when it is first needed, and again when the route changes.
+    authenticated: Option<Authenticated>,
     pub(crate) network: Network,
     /// For this run only; else the settings say.
     route: Option<Route>,
@@ -64,10 +65,10 @@ impl fmt::Debug for Account {
 impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// Puts a client together.
     pub fn new(profile: Profile, clock: C, rng: R, network: Network) -> Self {
-        Self { profile, clock, rng, direct: Authenticated::new(network), network, route: None }
+        Self { profile, clock, rng, authenticated: None, network, route: None }
     }
 
-    /// Anonymous requests of this run travel this way, whatever the settings say.
+    /// Requests of this run travel this way, whatever the settings say.
     pub fn set_route(&mut self, route: Route) {
         self.route = Some(route);
     }
@@ -131,16 +132,36 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         self.clock.now()
     }
 
+    /// How requests travel now.
+    ///
+    /// # Errors
+    /// A damaged profile.
+    pub fn route(&self) -> Result<Route> {
+        match &self.route {
+            Some(route) => Ok(route.clone()),
+            None => Ok(self.settings()?.route),
+        }
+    }
+
     /// The anonymous channel as it is set.
     ///
     /// # Errors
     /// A damaged profile.
     pub fn anonymous(&self) -> Result<Anonymous> {
-        let route = match &self.route {
-            Some(route) => route.clone(),
-            None => self.settings()?.route,
+        Ok(Anonymous::new(self.route()?, self.network))
+    }
+
+    /// The channel of what names the account anyway, as it is set.
+    ///
+    /// # Errors
+    /// A damaged profile.
+    pub(crate) fn authenticated(&mut self) -> Result<&Authenticated> {
+        let route = self.route()?;
+        let channel = match self.authenticated.take() {
+            Some(channel) if *channel.route() == route => channel,
+            _ => Authenticated::over(route, self.network, &mut self.rng),
         };
-        Ok(Anonymous::new(route, self.network))
+        Ok(self.authenticated.insert(channel))
     }
 
     /// Sends a request that nothing may connect with the account.

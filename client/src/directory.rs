@@ -57,7 +57,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let reply = if anonymous {
             self.send_anonymously(&request).await?
         } else {
-            self.direct.send_protected(&request).await?
+            self.authenticated()?.send_protected(&request).await?
         };
         self.take_directory(&reply.json()?, anonymous)?;
         self.active_key()

@@ -1,14 +1,15 @@
 //! `postern doctor`: looks at everything that can be wrong and says, line by line, what to do about it.
 
+mod anonymity;
+
 use postern_credentials::certificate;
 use postern_protocol::problem::ProblemKind;
 use postern_protocol::register::{ISSUER_INFO_PATH, IssuerInfo};
-use postern_protocol::send::RELAY_INFO_PATH;
 use postern_protocol::time::Clock;
 use rand_core::CryptoRng;
 use serde::Serialize;
 
-use crate::channel::{Request, Route, parse_url};
+use crate::channel::Request;
 use crate::client::{Account, Client};
 use crate::error::{Error, Result};
 
@@ -82,7 +83,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let relay = self.own_relay_info(&account.relay).await;
         checks.push(Check::of("relay", relay.map(|_| format!("{} answers, keys unchanged", account.relay.name))));
         checks.push(Check::of("session", self.issuer_account().await.map(|_| "valid".to_owned())));
-        checks.push(self.check_anonymous(&account).await);
+        checks.extend(self.check_anonymity(&account).await);
         checks.push(Check::of("token keys", self.refresh_keys().await.map(|()| "as pinned".to_owned())));
         checks.push(self.check_tokens());
         checks.push(self.check_lookups().await);
@@ -108,11 +109,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     }
 
     async fn check_issuer(&mut self, account: &Account) -> Vec<Check> {
-        let answer = match Request::get(&account.pins.issuer_url, ISSUER_INFO_PATH) {
-            Ok(request) => self.direct.send_protected(&request).await,
-            Err(error) => Err(error),
+        let answer = async {
+            let request = Request::get(&account.pins.issuer_url, ISSUER_INFO_PATH)?;
+            self.authenticated()?.send_protected(&request).await
         };
-        let reply = match answer {
+        let reply = match answer.await {
             Ok(reply) => reply,
             Err(error) => return vec![Check::fail("issuer", &error)],
         };
@@ -120,31 +121,6 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let info = reply.json::<IssuerInfo>().and_then(|info| account.pins.hold(&info));
         let issuer = info.map(|()| format!("{} answers, keys unchanged", account.pins.issuer_name));
         vec![Check::of("issuer", issuer), clock_check(date, self.now().seconds())]
-    }
-
-    async fn check_anonymous(&mut self, account: &Account) -> Check {
-        const NAME: &str = "anonymous channel";
-        let anonymous = match self.anonymous() {
-            Ok(anonymous) => anonymous,
-            Err(error) => return Check::fail(NAME, &error),
-        };
-        if let Err(error) = parse_url(&account.relay.url).and_then(|url| anonymous.check(&url)) {
-            return Check::fail(NAME, &error);
-        }
-        let answer = match Request::get(&account.relay.url, RELAY_INFO_PATH) {
-            Ok(request) => self.send_anonymously(&request).await,
-            Err(error) => Err(error),
-        };
-        match (answer, anonymous.route()) {
-            (Err(error), _) => Check::fail(NAME, &error),
-            (Ok(_), Route::Socks(proxy)) => Check::ok(NAME, format!("through {proxy}")),
-            (Ok(_), Route::Unset) => Check::ok(NAME, "not needed: the relay is on this machine"),
-            (Ok(_), Route::Direct) => Check::warn(
-                NAME,
-                "direct: the relay sees your address",
-                "start Tor and run `postern settings --proxy socks5h://127.0.0.1:9050`",
-            ),
-        }
     }
 
     fn check_tokens(&self) -> Check {

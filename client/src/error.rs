@@ -82,6 +82,12 @@ pub enum Error {
         /// Host of the request.
         host: String,
     },
+    /// An onion service, and no proxy to reach it through.
+    #[error("{host} is an onion service: only Tor gets there")]
+    OnionWithoutProxy {
+        /// Host of the request.
+        host: String,
+    },
     /// A secret would cross the network in the clear.
     #[error("{host} is not reached over https")]
     InsecureTransport {
@@ -178,6 +184,7 @@ impl Error {
             Self::PinChanged(_) => "pin-changed",
             Self::WrongServer { .. } => "wrong-server",
             Self::NotAnonymous { .. } => "not-anonymous",
+            Self::OnionWithoutProxy { .. } => "onion-without-proxy",
             Self::InsecureTransport { .. } => "insecure-transport",
             Self::NoToken { .. } => "no-token",
             Self::ReplyLimit { .. } => "reply-limit",
@@ -206,7 +213,7 @@ impl Error {
             Self::Network { .. } | Self::Unavailable { .. } => 5,
             Self::Refused(_) | Self::VerdictDone => 6,
             Self::NoToken { .. } | Self::OtherRelay | Self::ReplyLimit { .. } | Self::LookupBudget { .. } => 7,
-            Self::NotAnonymous { .. } | Self::InsecureTransport { .. } => 8,
+            Self::NotAnonymous { .. } | Self::OnionWithoutProxy { .. } | Self::InsecureTransport { .. } => 8,
             Self::NoProfile
             | Self::ProfileExists
             | Self::NotRegistered
@@ -254,6 +261,9 @@ impl Error {
             Self::NotAnonymous { .. } => {
                 "start Tor and run `postern settings --proxy socks5h://127.0.0.1:9050`, or accept that the relay sees your \
                  address with `postern settings --direct`"
+            }
+            Self::OnionWithoutProxy { .. } => {
+                "start Tor and run `postern settings --proxy socks5h://127.0.0.1:9050` (at `postern register`: add --proxy to it)"
             }
             Self::InsecureTransport { .. } => "use the server's https:// address",
             Self::NoToken { .. } => {

@@ -88,11 +88,11 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let label = self.settings()?.session_label;
         let (request, login) = ClientLogin::begin(&mut self.rng, phone.clone());
         let request = Request::post_json(&pins.issuer_url, CHALLENGE_PATH, &request)?;
-        let challenge: ChallengeResponse = self.direct.send(&request).await?.json()?;
+        let challenge: ChallengeResponse = self.authenticated()?.send(&request).await?.json()?;
         let (request, pending) =
             login.answer(&pins.issuer_name, &pins.issuer_key, password, &challenge, &label).map_err(login_error)?;
         let request = Request::post_json(&pins.issuer_url, LOGIN_PATH, &request)?;
-        let response: LoginResponse = self.direct.send_once(&request).await?.json().map_err(refused_login)?;
+        let response: LoginResponse = self.authenticated()?.send_once(&request).await?.json().map_err(refused_login)?;
         let key = pending.finish(&response).map_err(|_| Error::Misbehaved("it did not prove itself at the login"))?;
         let session = SessionRecord {
             session: response.session,
@@ -189,13 +189,13 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
     /// A JWT that the server does not take is replaced once.
     async fn with_jwt(&mut self, audience: JwtAudience, request: Request) -> Result<Reply> {
         let jwt = self.jwt(audience).await?;
-        let reply = self.direct.send_protected(&bearer(&request, &jwt)).await?;
+        let reply = self.authenticated()?.send_protected(&bearer(&request, &jwt)).await?;
         if reply.status != 401 {
             return Ok(reply);
         }
         self.profile.tx(&mut self.rng, |t| t.delete::<JwtRecord>(jwt_row(audience)))?;
         let jwt = self.jwt(audience).await?;
-        self.direct.send_protected(&bearer(&request, &jwt)).await
+        self.authenticated()?.send_protected(&bearer(&request, &jwt)).await
     }
 
     /// Signs and sends a call; signs it anew when it was lost on the way. The answer's tag is checked.
@@ -221,7 +221,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         if call.method != http::Method::GET {
             request = request.body(JSON, call.body.clone());
         }
-        let reply = self.direct.send_once(&request).await?;
+        let reply = self.authenticated()?.send_once(&request).await?;
         let ours = is_signed(&key, &mac, &reply);
         match reply.status {
             // Whoever sits in between can say so as well, and gains a login by it, no more.

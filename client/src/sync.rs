@@ -237,7 +237,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let jwt = self.mailbox_jwt().await?;
         // One attempt: who waits in a loop need not be persistent here.
         let network = Network { attempts: 1, ..self.network };
-        Ok(Waiter { relay_url, jwt, direct: Authenticated::new(network) })
+        Ok(Waiter { relay_url, jwt, channel: self.authenticated()?.beside(network) })
     }
 }
 
@@ -262,7 +262,7 @@ impl SyncReport {
 pub struct Waiter {
     relay_url: String,
     jwt: SecretText,
-    direct: Authenticated,
+    channel: Authenticated,
 }
 
 impl std::fmt::Debug for Waiter {
@@ -280,7 +280,7 @@ impl Waiter {
         let request = Request::get(&self.relay_url, &format!("{MESSAGES_PATH}?wait={POLL}&limit=1"))?
             .authorization(format!("Bearer {}", self.jwt.expose()))
             .timeout(Duration::from_secs(POLL + 15));
-        let found: postern_protocol::send::Messages = self.direct.send_protected(&request).await?.json()?;
+        let found: postern_protocol::send::Messages = self.channel.send_protected(&request).await?.json()?;
         Ok(!found.messages.is_empty())
     }
 }

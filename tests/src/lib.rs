@@ -3,7 +3,7 @@
 //! **Owns** starting, killing and restarting the servers ([`World`]), the actor who speaks the wire by hand and can therefore
 //! misbehave at any point ([`actor::Actor`], with [`replies`], [`prekeys`] and [`lookups`]), a look at all that is on disk
 //! ([`tables`]), people with the command who live the main flow ([`person`], [`app`]), the checker of docs/invariants.sql ([`invariants`]), the linkability games ([`game`]), the
-//! search for planted secrets ([`planted`]), the storm ([`storm`]), junk by the thousand ([`junk`]), and commands that bring their own servers ([`own`]). **May call** everything.
+//! search for planted secrets ([`planted`]), the storm ([`storm`]), junk by the thousand ([`junk`]), commands that bring their own servers ([`own`]), and a private Tor network ([`tor`]). **May call** everything.
 
 pub mod actor;
 pub mod app;
@@ -23,6 +23,7 @@ pub mod requests;
 pub mod socks;
 pub mod storm;
 pub mod tables;
+pub mod tor;
 pub mod traffic;
 pub mod world;
 

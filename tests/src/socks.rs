@@ -41,6 +41,22 @@ impl Socks {
     pub fn circuits(&self) -> Vec<Circuit> {
         self.circuits.lock().unwrap().clone()
     }
+
+    /// Those for anonymous requests.
+    pub fn anonymous(&self) -> Vec<Circuit> {
+        self.circuits().into_iter().filter(|circuit| !is_of_an_account(&circuit.credentials)).collect()
+    }
+
+    /// Those for requests that name the account.
+    pub fn of_accounts(&self) -> Vec<Circuit> {
+        self.circuits().into_iter().filter(|circuit| is_of_an_account(&circuit.credentials)).collect()
+    }
+}
+
+/// Whether a request with these names the account: the client then ends the password with a dot and the server's name, for a circuit to
+/// each server that is kept for a while.
+pub fn is_of_an_account((_, password): &(String, String)) -> bool {
+    password.contains('.')
 }
 
 fn bytes(stream: &mut TcpStream, n: usize) -> Vec<u8> {
@@ -70,6 +86,11 @@ fn serve(mut client: TcpStream, log: &Mutex<Vec<Circuit>>) {
         other => panic!("address type {other}"),
     };
     let port = u16::from_be_bytes(bytes(&mut client, 2).try_into().unwrap());
+    if request[1] != 1 {
+        // No such command, as proxies say that are not Tor.
+        client.write_all(&[5, 7, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+        return;
+    }
     let to = format!("{host}:{port}");
     log.lock().unwrap().push(Circuit { credentials, to: to.clone() });
     let server = TcpStream::connect(&to).unwrap();

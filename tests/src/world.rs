@@ -292,6 +292,11 @@ impl World {
         Self::start_at(databases, programs, settings, &at, &known, &[])
     }
 
+    /// Fresh servers on SQLite that listen at the first addresses and are known to everybody by the second, issuer's and relay's.
+    pub fn start_known_as(programs: Programs, at: &[String; 2], known: &[String; 2]) -> Self {
+        Self::start_at(of_engine(Engine::Sqlite), programs, ["", ""], at, known, &[])
+    }
+
     fn start_at(
         databases: impl FnOnce([PathBuf; 2]) -> [TestDatabase; 2],
         programs: Programs,
@@ -317,7 +322,9 @@ impl World {
         issuer_args.extend(["--database", &issuer_db_url]);
         let [issuer_key, issuer_url] = init(&programs.issuer, &issuer_dir, &issuer_args);
         let mut relay_args = vec!["--name", RELAY, "--listen", relay_at, "--url", &relay_url];
-        relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &issuer_url, "--issuer-public-key", &issuer_key]);
+        // A relay has no proxy: of an onion service it asks what is behind it.
+        let asked_at = if issuer_url.ends_with(".onion") { format!("http://{issuer_at}") } else { issuer_url.clone() };
+        relay_args.extend(["--issuer-name", ISSUER, "--issuer-url", &asked_at, "--issuer-public-key", &issuer_key]);
         relay_args.extend(["--database", &relay_db_url]);
         let [relay_key, relay_url] = init(&programs.relay, &relay_dir, &relay_args);
 

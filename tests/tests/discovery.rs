@@ -98,7 +98,7 @@ fn a_thousand_numbers_are_looked_up_among_a_hundred_thousand_accounts_by_one_com
     }
     assert!(on_a_terminal.contains("/1000"), "a bar that counts: {on_a_terminal}");
 
-    let (spent, circuits) = (world.issuer_db.int("select count(*) from lookup_spent"), socks.circuits());
+    let (spent, circuits) = (world.issuer_db.int("select count(*) from lookup_spent"), socks.anonymous());
     assert_eq!(spent, 1024, "eight batches of 128");
     assert!(circuits.len() > 100);
     let isolated: std::collections::BTreeSet<_> = circuits.iter().map(|circuit| &circuit.credentials).collect();
@@ -107,6 +107,6 @@ fn a_thousand_numbers_are_looked_up_among_a_hundred_thousand_accounts_by_one_com
     let again = alice.ok(&import);
     let listed = outcomes(&again).iter().filter(|outcome| **outcome == "listed").count();
     assert_eq!((outcomes(&again).len(), listed), (1000, 300));
-    assert_eq!(socks.circuits().len(), circuits.len(), "the second run asks nobody anonymously for anything");
+    assert_eq!(socks.anonymous().len(), circuits.len(), "the second run asks nobody anonymously for anything");
     assert_eq!(world.issuer_db.int("select count(*) from lookup_spent"), spent);
 }

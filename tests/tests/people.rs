@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use postern_protocol::card::CardLink;
-use postern_tests::socks::Socks;
+use postern_tests::socks::{Circuit, Socks};
 use postern_tests::{Actor, Person, World, invariants, programs};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -171,7 +171,7 @@ fn the_client_finishes_the_main_flow_though_servers_and_the_client_itself_are_ki
 }
 
 #[test]
-fn anonymous_requests_take_a_circuit_each_and_authenticated_ones_none() {
+fn anonymous_requests_take_a_circuit_each_and_share_none_with_the_account() {
     let world = World::start(programs!());
     let socks = Socks::start();
     let mut alice = Person::new(&world.programs, world.dir.path(), "alice", "+41791236008");
@@ -181,23 +181,43 @@ fn anonymous_requests_take_a_circuit_each_and_authenticated_ones_none() {
     bob.register(&world);
     let issuer = world.issuer_url.trim_start_matches("http://");
     let relay = world.relay_url.trim_start_matches("http://");
-    // Registering and logging in are authenticated; but the keys are asked for by nobody, or they could be marked for somebody.
-    let registered = socks.circuits();
+    // The keys are asked for by nobody, or they could be marked for somebody.
+    let registered = socks.anonymous();
     assert!(registered.len() == 1 && registered[0].to == issuer, "{registered:?}");
 
-    alice.ok(&["send", &bob.card(), "hello"]);
-    let sent = socks.circuits();
+    let card = bob.card();
+    let before = socks.circuits().len();
+    alice.ok(&["send", &card, "hello"]);
+    let sent = socks.anonymous();
     assert_eq!(sent.len() - registered.len(), 3, "the card, a prekey, and the message: {sent:?}");
+    assert_eq!(socks.circuits().len() - before, 3, "and nothing of the account's");
     bob.ok(&["accept", bob.messages()[0]["id"].as_str().unwrap()]);
     assert_eq!(alice.ok(&["sync"])["returned"], 1);
-    let circuits = socks.circuits();
-    let later: Vec<_> = circuits[sent.len()..].iter().map(|c| c.to.as_str()).collect();
+    let anonymous = socks.anonymous();
+    let later: Vec<_> = anonymous[sent.len()..].iter().map(|c| c.to.as_str()).collect();
     assert_eq!(later, [issuer, relay], "the keys again, and the exchange");
-    let names: BTreeSet<_> = circuits.iter().map(|c| c.credentials.clone()).collect();
-    assert_eq!(names.len(), circuits.len(), "two requests shared a circuit");
-    // Reading her own mail shows the mailbox anyway: it does not go through the proxy.
+    // Reading her own mail shows the mailbox: no request of that kind is anonymous.
     alice.messages();
-    assert!(socks.circuits()[circuits.len()..].iter().all(|c| c.to == issuer), "only the keys, again");
+    let anonymous = socks.anonymous();
+    assert!(anonymous[sent.len() + 2..].iter().all(|c| c.to == issuer), "only the keys, again");
+    let names: BTreeSet<_> = anonymous.iter().map(|c| &c.credentials).collect();
+    assert_eq!(names.len(), anonymous.len(), "two requests shared a circuit");
+
+    // What names the account goes through the proxy as well: no server sees the address. Each server has circuits of its own.
+    let of_account = socks.of_accounts();
+    for server in [issuer, relay] {
+        assert!(of_account.iter().any(|c| c.to == server), "{server}: {of_account:?}");
+    }
+    let (at_issuer, at_relay): (BTreeSet<_>, BTreeSet<_>) =
+        (names_to(&of_account, issuer), names_to(&of_account, relay));
+    assert!(
+        at_issuer.is_disjoint(&at_relay)
+            && names.iter().all(|name| !at_issuer.contains(name) && !at_relay.contains(name))
+    );
+}
+
+fn names_to<'a>(circuits: &'a [Circuit], server: &str) -> BTreeSet<&'a (String, String)> {
+    circuits.iter().filter(|circuit| circuit.to == server).map(|circuit| &circuit.credentials).collect()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The two ways to a server, kept apart (design §1).
 //!
-//! * [`Authenticated`]: the account is known anyway. One connection pool, directly.
+//! * [`Authenticated`]: the account is known anyway. One connection pool; through the proxy if there is one, on circuits of its own.
 //! * [`Anonymous`]: nothing may tell who asks. A new connection for every request, through SOCKS5 with a fresh user name and password so
 //!   that Tor gives it a circuit of its own; no cookies, no keep-alive, no header that differs between two clients.
 //!
@@ -9,15 +9,19 @@
 mod anonymous;
 mod authenticated;
 mod message;
+mod probe;
 mod retry;
+mod route;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use self::anonymous::{Anonymous, Route};
+pub use self::anonymous::Anonymous;
 pub use self::authenticated::Authenticated;
 pub use self::message::{JSON, OCTETS, Reply, Request};
+pub use self::probe::{Proxy, look_at_proxy};
 pub(crate) use self::retry::pause_before;
+pub use self::route::Route;
 use crate::error::{Error, Result};
 use postern_protocol::ids::ServerPin;
 use postern_protocol::server::ServerUrl;
@@ -74,10 +78,14 @@ pub fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
+/// Whether the URL names an onion service: only Tor gets there, and only whoever has its key answers.
+pub fn is_onion(url: &url::Url) -> bool {
+    url.host_str().is_some_and(|host| host.ends_with(".onion"))
+}
+
 /// Whether nobody between here and the server can read along: https, this machine, or an onion service.
 pub fn is_protected(url: &url::Url) -> bool {
-    let onion = url.host_str().is_some_and(|host| host.ends_with(".onion"));
-    url.scheme() == "https" || onion || is_loopback(url)
+    url.scheme() == "https" || is_onion(url) || is_loopback(url)
 }
 
 /// Secrets cross the network protected only.
@@ -111,6 +119,11 @@ fn builder(request: &Request, network: &Network) -> Result<reqwest::ClientBuilde
     }
     let tls = postern_tls::client_config(&request.pins).map_err(|_| Error::Internal("no TLS"))?;
     Ok(builder.tls_backend_preconfigured(tls))
+}
+
+/// All requests through this proxy, user name and password in its URL.
+fn socks(url: &str) -> Result<reqwest::Proxy> {
+    reqwest::Proxy::all(url).map_err(|_| Error::Invalid("the proxy must be like socks5h://127.0.0.1:9050".to_owned()))
 }
 
 #[cfg(test)]

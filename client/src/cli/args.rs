@@ -50,7 +50,7 @@ pub(super) struct Global {
     /// File with the password; its line end does not count.
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
-    /// Send anonymous requests through this SOCKS5 proxy (Tor), like socks5h://127.0.0.1:9050.
+    /// Send everything through this SOCKS5 proxy (Tor), like socks5h://127.0.0.1:9050; anonymous requests on a circuit each.
     #[arg(long, global = true, value_name = "URL", conflicts_with = "direct")]
     pub(super) proxy: Option<String>,
     /// Send anonymous requests directly: the relay sees your address.

@@ -398,7 +398,7 @@ fn settings(global: &Global, args: &SettingsArgs) -> Result<Answer> {
     })?;
     let route = match &settings.route {
         Route::Unset => "not set: servers on this machine only".to_owned(),
-        Route::Socks(proxy) => format!("through {proxy}"),
+        Route::Socks(proxy) => format!("through {proxy}, and so does all else"),
         Route::Direct => "direct: the relay sees your address".to_owned(),
     };
     let text = format!(

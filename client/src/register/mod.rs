@@ -88,7 +88,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let account = self.pending_account(earlier, phone, &pins)?;
         let request = CodeRequest { phone: account.phone.clone(), client_key: account.identity()?.public(), channel };
         let request = Request::post_json(issuer_url, CODE_PATH, &request)?;
-        let code: CodeResponse = self.direct.send_protected(&request).await?.json()?;
+        let code: CodeResponse = self.authenticated()?.send_protected(&request).await?.json()?;
         self.profile.tx(&mut self.rng, |t| {
             let mut registration = t.get::<Registration>("")?.unwrap_or_else(|| Registration {
                 cookie: Base64::default(),
@@ -130,12 +130,13 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
 
     /// What the issuer says of itself, asked directly.
     pub(crate) async fn issuer_info(&mut self, issuer_url: &str) -> Result<IssuerInfo> {
-        self.direct.send_protected(&Request::get(issuer_url, ISSUER_INFO_PATH)?).await?.json()
+        self.authenticated()?.send_protected(&Request::get(issuer_url, ISSUER_INFO_PATH)?).await?.json()
     }
 
     /// What the relay says of itself, asked directly: for the own relay, which knows the address anyway.
     pub(crate) async fn own_relay_info(&mut self, relay: &RelayEntry) -> Result<RelayInfo> {
-        let info: RelayInfo = self.direct.send_protected(&Request::get(&relay.url, RELAY_INFO_PATH)?).await?.json()?;
+        let info: RelayInfo =
+            self.authenticated()?.send_protected(&Request::get(&relay.url, RELAY_INFO_PATH)?).await?.json()?;
         let pins = self.pins()?;
         let challenge = TokenChallenge::for_relay(&pins.issuer_name, &relay.name).encode().unwrap_or_default();
         if info.issuer_name != pins.issuer_name || info.issuer_public_key != pins.issuer_key {
@@ -275,7 +276,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         registration.outcome_unknown = true;
         self.store(account.clone(), registration.clone())?;
         let request = Request::new(http::Method::POST, &pins.issuer_url, REGISTRATION_PATH)?.body(JSON, bytes);
-        match self.direct.send_protected(&request).await?.json::<RegistrationResponse>() {
+        match self.authenticated()?.send_protected(&request).await?.json::<RegistrationResponse>() {
             Ok(response) => self.settle(account.clone(), registration, response),
             Err(error) => {
                 registration.outcome_unknown = !matches!(error, Error::Refused(_));
@@ -341,7 +342,7 @@ impl<C: Clock, R: CryptoRng> Client<C, R> {
         let grant = self.registration()?.grant.ok_or(Error::NotRegistered)?;
         let request = Request::new(http::Method::POST, &relay.url, MAILBOXES_PATH)?
             .authorization(format!("Bearer {}", grant.expose()));
-        let _: MailboxOpened = self.direct.send_protected(&request).await?.json()?;
+        let _: MailboxOpened = self.authenticated()?.send_protected(&request).await?.json()?;
         Ok(())
     }
 
