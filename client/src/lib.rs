@@ -55,6 +55,6 @@ mod testing;
 pub mod tokens;
 pub mod verdict;
 
-pub use cli::main;
+pub use cli::{command, main};
 pub use client::Client;
 pub use error::{Error, Result};

@@ -148,6 +148,11 @@ enum CliError {
     NoAccount,
 }
 
+/// What can be written on the command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -27,5 +27,5 @@ pub mod secrets;
 pub mod service;
 
 pub use app::{Issuer, Parts, router};
-pub use cli::main;
+pub use cli::{command, main};
 pub use config::Config;

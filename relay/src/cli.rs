@@ -86,6 +86,11 @@ struct Init {
     tls: Option<postern_tls::Make>,
 }
 
+/// What can be written on the command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// The whole program: reads the command line, does it, and says how it went.
 pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {

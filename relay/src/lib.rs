@@ -20,5 +20,5 @@ mod http;
 mod metrics;
 mod service;
 
-pub use cli::main;
+pub use cli::{command, main};
 pub use db::MIGRATIONS;

@@ -12,7 +12,7 @@ mod show;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use postern_protocol::time::{Clock, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::{StdRng, SysRng};
@@ -37,6 +37,11 @@ impl Clock for SystemClock {
 /// A generator seeded by the operating system.
 fn system_rng() -> Result<StdRng> {
     StdRng::try_from_rng(&mut SysRng).map_err(|_| Error::Internal("the operating system gives no randomness"))
+}
+
+/// What can be written on the command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// The command `postern`.
