@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod app;
 pub mod balancer;
+pub mod between;
 pub mod game;
 pub mod http;
 pub mod invariants;

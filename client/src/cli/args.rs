@@ -173,7 +173,7 @@ pub(super) enum Command {
 pub(super) struct Register {
     /// Your number, like +41791234567.
     pub(super) phone: String,
-    /// The issuer, like https://issuer.example.
+    /// The issuer, like https://issuer.example, or https://FINGERPRINT@issuer.example: then its key must be that one.
     #[arg(long, value_name = "URL")]
     pub(super) issuer: String,
     /// The issuer's public key, if you know it: anything else is refused.
