@@ -37,7 +37,14 @@ select max(0,
 -- name: every queued cold message was paid for, at the mailbox it lies in
 select count(*) from relay.messages m
 left join relay.ledger l on l.nullifier = m.message and l.mailbox = m.mailbox
-where m.presentation is null and l.nullifier is null and not exists (select 1 from relay.retired_keys);
+left join relay.unenforced u on u.mailbox = m.mailbox and u.message = m.message
+where m.presentation is null and l.nullifier is null and u.message is null and not exists (select 1 from relay.retired_keys);
+
+-- name: every message that was taken without a token is counted, and is no reply and of no token
+select max(0, (select count(*) from relay.unenforced) - (select coalesce(sum(counted), 0) from relay.unenforced_counts))
+  + (select count(*) from relay.unenforced u join relay.messages m on m.mailbox = u.mailbox and m.message = u.message where m.presentation is not null)
+  + (select count(*) from relay.unenforced u join relay.ledger l on l.nullifier = u.message)
+  + (select count(*) from relay.unenforced where mailbox not in (select mailbox from relay.mailboxes));
 
 -- name: every queued reply has used its slot, at the mailbox it lies in, unless its epoch is behind the fence
 select count(*) from relay.messages m

@@ -72,6 +72,7 @@ impl Relay {
             database: database.url(),
             secret_key_file: key_file,
             tls: None,
+            enforce: true,
             issuer: IssuerConfig {
                 name: ISSUER.into(),
                 url: "http://127.0.0.1:1".into(),

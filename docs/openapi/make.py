@@ -74,7 +74,9 @@ ISSUER_SCHEMAS = {
 RELAY_SCHEMAS = {
     "RelayInfo": obj(name=TEXT, issuer_name=TEXT, issuer_public_key=B32, challenge=ANY, envelope_sizes=many(U32), retention_seconds=U64,
                      quota_messages=U64, quota_bytes=U64, replies=obj(epoch_seconds=U32, period_seconds=U32, grace_seconds=U32),
-                     prekeys_per_mailbox=U64, prekey_claim_seconds=U64, version=TEXT),
+                     prekeys_per_mailbox=U64, prekey_claim_seconds=U64,
+                     token_keys=many(obj(token_key_id=B32, state={"enum": ["active", "retiring"]})), enforce=BOOL,
+                     unenforced=obj(token_required=U64, token_invalid=U64, token_attached=U64), version=TEXT),
     "MailboxOpened": obj(mailbox=B32),
     "Accepted": obj(message=B32),
     "ReplyKeys": req(keys=many(req(key_version=U32, secret=bytes_(33)), 2)),

@@ -14,8 +14,10 @@ select create_distributed_table('reply_reveals', 'mailbox', colocate_with => 'ma
 select create_distributed_table('prekey_supplies', 'mailbox', colocate_with => 'mailboxes');
 select create_distributed_table('prekeys', 'mailbox', colocate_with => 'mailboxes');
 select create_distributed_table('prekey_claims', 'mailbox', colocate_with => 'mailboxes');
+select create_distributed_table('unenforced', 'mailbox', colocate_with => 'mailboxes');
 select create_distributed_table('bells', 'process', colocate_with => 'none');
 select create_reference_table('token_keys');
 select create_reference_table('retired_keys');
 select create_reference_table('reply_fence');
 select create_reference_table('leases');
+select create_reference_table('unenforced_counts');

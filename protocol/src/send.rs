@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Base64, MailboxId, MessageId, SigningPublicKey};
+use crate::ids::{Base64, MailboxId, MessageId, SigningPublicKey, TokenKeyId};
 use crate::reply::ReplyPolicy;
+use crate::tokens::KeyState;
 
 /// `GET` → [`RelayInfo`].
 pub const RELAY_INFO_PATH: &str = "/v1/relay";
@@ -61,8 +62,41 @@ pub struct RelayInfo {
     /// How long an identical claim of a prekey gets the identical answer, seconds.
     #[serde(default)]
     pub prekey_claim_seconds: u64,
+    /// The issuer's keys whose tokens it takes; the active one first.
+    #[serde(default)]
+    pub token_keys: Vec<RelayKey>,
+    /// Whether it refuses messages without a good token. `false`: it takes and counts them, while tokens are being introduced.
+    #[serde(default = "yes")]
+    pub enforce: bool,
+    /// How many messages it has ever taken without a good token.
+    #[serde(default)]
+    pub unenforced: Unenforced,
     /// Version of the server program.
     pub version: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A key of the issuer, as a relay knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayKey {
+    /// Which.
+    pub token_key_id: TokenKeyId,
+    /// Whether it signs, or its tokens are accepted for a while longer.
+    pub state: KeyState,
+}
+
+/// Messages that a relay has taken without a good token, by why it would have refused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unenforced {
+    /// There was no token.
+    pub token_required: u64,
+    /// It was not valid.
+    pub token_invalid: u64,
+    /// It was spent on another message.
+    pub token_attached: u64,
 }
 
 /// A mailbox is open.

@@ -121,6 +121,7 @@ fn init(arguments: Init) -> Result<(), StartError> {
         url: arguments.url.trim_end_matches('/').to_owned(),
         database: arguments.database.unwrap_or_else(|| format!("sqlite://{}", dir.join("relay.db").display())),
         secret_key_file: PathBuf::from("secret.key"),
+        enforce: true,
         issuer: IssuerConfig {
             name: arguments.issuer_name,
             url: arguments.issuer_url.trim_end_matches('/').to_owned(),
@@ -175,6 +176,8 @@ fn template(config: &Config) -> String {
          database = {}\n\
          # 32 bytes, base64url; relative to this file. Whoever has it can pass for this relay at the issuer.\n\
          secret_key_file = {}\n\n\
+         # Whether a message without a good token is refused. false: it is taken, and counted in public (docs/operating.md, Rollout).\n\
+         # enforce = true\n\n\
          # Whose tokens and JWTs count here. Everything it says is checked against this key.\n\
          [issuer]\n\
          name = {}\n\
@@ -327,6 +330,7 @@ mod tests {
             url: "https://relay.example".into(),
             database: "sqlite:///tmp/relay.db".into(),
             secret_key_file: "secret.key".into(),
+            enforce: true,
             issuer: IssuerConfig {
                 name: "issuer.example".into(),
                 url: "https://issuer.example".into(),

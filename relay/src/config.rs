@@ -24,6 +24,9 @@ pub struct Config {
     pub database: String,
     /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
     pub secret_key_file: PathBuf,
+    /// Whether a message without a good token is refused; `false` takes and counts it (rollout).
+    #[serde(default = "yes")]
+    pub enforce: bool,
     /// Whose tokens and JWTs count here.
     pub issuer: IssuerConfig,
     /// TLS by the relay itself; none: plain HTTP, on loopback or behind a proxy.
@@ -45,6 +48,10 @@ impl std::fmt::Debug for Config {
         // The database URL may hold a password.
         f.debug_struct("Config").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// Reads `[replies]` as strictly as every other section; what is missing is the default. On the wire the policy is read laxly.

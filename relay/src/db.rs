@@ -11,6 +11,7 @@ pub(crate) mod read;
 pub(crate) mod release;
 pub(crate) mod reply;
 pub(crate) mod retention;
+pub(crate) mod rollout;
 pub(crate) mod send;
 pub(crate) mod strike;
 
@@ -47,6 +48,12 @@ pub static MIGRATIONS: &[Migration] = &[
         name: "bells",
         sqlite: include_str!("../../migrations/relay/sqlite/0005_bells.sql"),
         postgres: include_str!("../../migrations/relay/postgres/0005_bells.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "rollout",
+        sqlite: include_str!("../../migrations/relay/sqlite/0006_rollout.sql"),
+        postgres: include_str!("../../migrations/relay/postgres/0006_rollout.sql"),
     },
 ];
 

@@ -10,6 +10,7 @@ use postern_operate::{
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::operate::{HEALTH_PATH, READY_PATH};
 use postern_protocol::prekeys::OWN_PREKEYS_PATH;
+use postern_protocol::problem::ProblemKind;
 use postern_protocol::release::{ACK_PATH, DECLINE_PATH, RELEASE_PATH, SPAM_PATH};
 use postern_protocol::reply::{REPLY_KEYS_PATH, REVEALS_PATH, STRIKES_PATH};
 use postern_protocol::send::{
@@ -68,6 +69,7 @@ pub(crate) struct Counters {
     pub(crate) acknowledged: Counter,
     pub(crate) expired: Counter,
     pub(crate) mailboxes_opened: Counter,
+    unenforced: Family<Labels<1>, Counter>,
     /// Sends and lists of verdicts in one transaction.
     pub(crate) groups: Histogram,
     measured: Gauges,
@@ -107,12 +109,22 @@ impl Counters {
             acknowledged: counter("messages_acknowledged", "Messages that their recipients have read"),
             expired: counter("messages_expired", "Messages that nobody has read in time"),
             mailboxes_opened: counter("mailboxes_opened", "Mailboxes that were opened"),
+            unenforced: Family::default(),
             groups: Histogram::new(GROUPS),
             measured: Gauges::default(),
         };
         registry.register("group_size", "Sends and lists of verdicts in one transaction", counters.groups.clone());
+        let help = "Messages that were taken without a token (`enforce = false`), by why they would have been refused";
+        registry.register("messages_unenforced", help, counters.unenforced.clone());
         counters.measured.register(&mut registry);
         (counters, Metrics::new(registry, config.operation.metrics_seconds))
+    }
+}
+
+impl Counters {
+    /// A message was taken that would have been refused.
+    pub(crate) fn unenforced(&self, reason: ProblemKind) -> u64 {
+        self.unenforced.get_or_create(&[("type", reason.slug())]).inc()
     }
 }
 

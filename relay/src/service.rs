@@ -13,6 +13,7 @@ pub(crate) mod release;
 pub(crate) mod reply;
 pub(crate) mod reply_keys;
 pub(crate) mod retention;
+pub(crate) mod rollout;
 pub(crate) mod seen;
 pub(crate) mod send;
 pub(crate) mod strike;

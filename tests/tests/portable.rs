@@ -37,6 +37,7 @@ const SHARDED: &[(&str, &[(&str, &str)])] = &[
             ("prekey_supplies", "mailbox"),
             ("prekeys", "mailbox"),
             ("prekey_claims", "mailbox"),
+            ("unenforced", "mailbox"),
             ("bells", "process"),
         ],
     ),
@@ -263,6 +264,7 @@ const WHOLE: &[&str] = &[
     "directory_files",
     "key_log",
     "leases",
+    "unenforced_counts",
 ];
 
 /// Statements on sharded tables that name no shard: what walks a table by age or key, beside the requests.
@@ -286,6 +288,7 @@ const OVER_ALL_SHARDS: &[&str] = &[
     "delete from reply_strikes where (",
     "delete from reply_reveals where (",
     "delete from prekey_claims where (",
+    "delete from unenforced where (",
     // Once in a while, for metrics.
     "select count(*) from accounts",
     "select count(*) from sessions",

@@ -281,6 +281,9 @@ fn info(issuer: &Issuer, replies: ReplyPolicy) -> RelayInfo {
         replies,
         prekeys_per_mailbox: super::prekeys::LIMIT as u64,
         prekey_claim_seconds: 86_400,
+        token_keys: Vec::new(),
+        enforce: true,
+        unenforced: Default::default(),
         version: "test".into(),
     }
 }

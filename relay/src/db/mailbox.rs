@@ -6,7 +6,7 @@ use postern_store::{StoreError, Tx};
 const EXISTS: &str = "SELECT 1 FROM mailboxes WHERE mailbox = $1";
 const IS_CLOSED: &str = "SELECT 1 FROM closed_mailboxes WHERE mailbox = $1";
 const OPEN: &str = "INSERT INTO mailboxes (mailbox) VALUES ($1) ON CONFLICT (mailbox) DO NOTHING";
-const CLOSE: [&str; 11] = [
+const CLOSE: [&str; 12] = [
     "INSERT INTO closed_mailboxes (mailbox) VALUES ($1) ON CONFLICT (mailbox) DO NOTHING",
     "DELETE FROM mailboxes WHERE mailbox = $1",
     "DELETE FROM cards WHERE mailbox = $1",
@@ -18,6 +18,7 @@ const CLOSE: [&str; 11] = [
     "DELETE FROM prekey_supplies WHERE mailbox = $1",
     "DELETE FROM prekeys WHERE mailbox = $1",
     "DELETE FROM prekey_claims WHERE mailbox = $1",
+    "DELETE FROM unenforced WHERE mailbox = $1",
 ];
 
 /// Whether the mailbox is open.

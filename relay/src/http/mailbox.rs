@@ -12,7 +12,7 @@ use super::auth::Bearer;
 use super::body::{Empty, Json};
 use crate::app::App;
 use crate::error::Refusal;
-use crate::service::mailbox;
+use crate::service::{mailbox, rollout};
 
 /// The relay's public face.
 pub(crate) async fn info(State(app): State<App>) -> Result<Json<RelayInfo>, Refusal> {
@@ -29,6 +29,9 @@ pub(crate) async fn info(State(app): State<App>) -> Result<Json<RelayInfo>, Refu
         replies: config.replies,
         prekeys_per_mailbox: config.limits.prekeys_per_mailbox,
         prekey_claim_seconds: config.limits.prekey_claim_seconds,
+        token_keys: app.keys.listed(app.clock.now()),
+        enforce: config.enforce,
+        unenforced: rollout::counts(&app).await?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use postern_credentials::blind_token::VerifyingKey;
 use postern_protocol::ids::TokenKeyId;
 use postern_protocol::problem::ProblemKind;
+use postern_protocol::send::RelayKey;
 use postern_protocol::time::Timestamp;
 use postern_protocol::tokens::{DirectoryKey, KeyState, TOKEN_TYPE};
 use postern_store::{Db, StoreError};
@@ -115,6 +116,20 @@ impl KeyRing {
     pub(crate) fn active(&self, now: Timestamp) -> Option<VerifyingKey> {
         let keys = self.current();
         keys.0.iter().find(|key| key.standing(now) == Some(Standing::Active)).map(|key| key.verifying.clone())
+    }
+
+    /// The keys whose tokens are taken, the active one first.
+    pub(crate) fn listed(&self, now: Timestamp) -> Vec<RelayKey> {
+        let state = |key: &KnownKey| match key.standing(now)? {
+            Standing::Active => Some(KeyState::Active),
+            Standing::Retiring => Some(KeyState::Retiring),
+            Standing::Expired => None,
+        };
+        let keys = self.current();
+        let listed = |key: &KnownKey| Some(RelayKey { token_key_id: key.verifying.key_id(), state: state(key)? });
+        let mut listed: Vec<_> = keys.0.iter().filter_map(listed).collect();
+        listed.sort_unstable_by_key(|key| (key.state != KeyState::Active, key.token_key_id.0));
+        listed
     }
 
     /// The key of this id. One never heard of is asked for: it may be younger than the last refresh, and a token must

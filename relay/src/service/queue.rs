@@ -6,7 +6,7 @@
 //! the reply's epoch and key are still in force, and that the right is unused. What is refused leaves nothing, and the others of its
 //! group are none the worse for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::config::Limits;
 use crate::db::queue::{self, Arrival, Quota, Room};
 use crate::db::read;
 use crate::db::reply::{self, Slot, Taken};
+use crate::db::rollout::{self, Name};
 use crate::db::send::{self, LedgerRow, Spend};
 use crate::db::strike;
 use crate::error::Refusal;
@@ -30,6 +31,8 @@ use crate::service::verdicts::{self, Act, Tally};
 const MOST: usize = 256;
 /// Messages that one transaction names, in sends and in lists: senders wait no longer than for that.
 const MOST_NAMED: usize = 1024;
+/// Parts of the sums of messages without a right.
+const PARTS: u8 = 64;
 /// What a sender is told to wait when too much is queued, seconds.
 const BUSY_RETRY: u64 = 1;
 
@@ -46,6 +49,17 @@ pub(crate) enum Right {
         /// As it was shown.
         shown: Box<ReplyAuthorization>,
     },
+    /// None, in rollout.
+    None {
+        /// Where it goes.
+        mailbox: MailboxId,
+        /// What it is known by.
+        message: MessageId,
+        /// Why it would have been refused.
+        reason: ProblemKind,
+        /// How long it is known, Unix seconds.
+        kept_until: u64,
+    },
 }
 
 /// A message that was admitted but for the last checks.
@@ -61,6 +75,7 @@ impl Job {
         match &self.right {
             Right::Token(spend) => spend.mailbox,
             Right::Slot { slot, .. } => slot.mailbox,
+            Right::None { mailbox, .. } => *mailbox,
         }
     }
 
@@ -68,6 +83,7 @@ impl Job {
         match &self.right {
             Right::Token(spend) => MessageId(spend.nullifier.0),
             Right::Slot { taken, .. } => taken.message,
+            Right::None { message, .. } => *message,
         }
     }
 
@@ -80,6 +96,8 @@ impl Job {
 pub(crate) enum Outcome {
     /// It is on disk; or, of a struck contact, on no disk: the answer is the same.
     Queued,
+    /// The identical one was taken before, without a right.
+    Again,
     /// The token has a row.
     Spent(Box<LedgerRow>),
     /// The slot is used.
@@ -258,6 +276,7 @@ impl Writer {
             match &job.right {
                 Right::Token(_) => self.counters.spent.inc(),
                 Right::Slot { .. } => self.counters.replies.inc(),
+                Right::None { reason, .. } => self.counters.unenforced(*reason),
             };
         }
         self.counters.acknowledged.inc_by(tally.removed);
@@ -278,6 +297,8 @@ struct Batch<'a> {
     /// Tokens that have just been spent, and slots that have just been used, for the first job that names them.
     spent: HashSet<Nullifier>,
     used: HashSet<[u8; 44]>,
+    /// The same of messages without a right.
+    fresh: HashSet<Name>,
     /// Tokens that had a row before this group came.
     rows: HashMap<Nullifier, LedgerRow>,
 }
@@ -298,6 +319,7 @@ impl<'a> Batch<'a> {
             fence: None,
             spent: HashSet::new(),
             used: HashSet::new(),
+            fresh: HashSet::new(),
             rows: HashMap::new(),
         };
         let of_replies: HashSet<_> =
@@ -307,11 +329,14 @@ impl<'a> Batch<'a> {
             batch.keys = reply::versions(tx, of_replies).await?;
         }
         let good = jobs.iter().filter(|job| batch.objection(job).is_none()).map(|job| &job.right);
-        let (mut tokens, mut slots) = (Vec::new(), Vec::new());
+        let (mut tokens, mut slots, mut without) = (Vec::new(), Vec::new(), HashMap::new());
         for right in good {
             match right {
                 Right::Token(spend) => tokens.push(spend.as_ref()),
                 Right::Slot { slot, taken, .. } => slots.push((slot, taken)),
+                Right::None { mailbox, message, kept_until, .. } => {
+                    drop(without.insert((*mailbox, *message), *kept_until));
+                }
             }
         }
         let named: HashSet<_> = tokens.iter().map(|spend| spend.nullifier).collect();
@@ -320,6 +345,9 @@ impl<'a> Batch<'a> {
             batch.rows = send::rows(tx, named.difference(&batch.spent).copied()).await?;
         }
         batch.used = reply::take(tx, slots).await?;
+        if !without.is_empty() {
+            batch.fresh = rollout::take(tx, without).await?;
+        }
         Ok(batch)
     }
 
@@ -334,6 +362,7 @@ impl<'a> Batch<'a> {
             Right::Slot { slot, shown, .. } => {
                 (!self.keys.contains(&(slot.mailbox, shown.key_version))).then_some(Outcome::Over)
             }
+            Right::None { .. } => None,
         }
     }
 
@@ -342,6 +371,7 @@ impl<'a> Batch<'a> {
         match &job.right {
             Right::Token(spend) => self.spent.remove(&spend.nullifier),
             Right::Slot { slot, .. } => self.used.remove(&slot.name()),
+            Right::None { mailbox, message, .. } => self.fresh.remove(&(*mailbox, *message)),
         }
     }
 
@@ -357,6 +387,10 @@ impl<'a> Batch<'a> {
                 row.map(|row| Outcome::Spent(Box::new(row)))
             }
             Right::Slot { slot, .. } => reply::find(tx, slot).await?.map(Outcome::Used),
+            Right::None { mailbox, message, .. } => {
+                let name = (*mailbox, *message);
+                rollout::known(tx, HashSet::from([name])).await?.contains(&name).then_some(Outcome::Again)
+            }
         };
         // The other was refused.
         Ok(before.unwrap_or(Outcome::Full))
@@ -364,6 +398,7 @@ impl<'a> Batch<'a> {
 
     async fn decide(mut self, tx: &mut Tx<'_>, quota: Quota, process: &Holder) -> Result<Vec<Outcome>, StoreError> {
         let (mut outcomes, mut arrivals) = (Vec::with_capacity(self.jobs.len()), Vec::new());
+        let mut reasons = BTreeMap::new();
         for job in self.jobs {
             if let Some(objection) = self.objection(job) {
                 outcomes.push(objection);
@@ -386,6 +421,11 @@ impl<'a> Batch<'a> {
                 }
                 Right::Slot { shown, .. } => Some(shown.as_ref()),
                 Right::Token(_) => None,
+                Right::None { reason, .. } => {
+                    let counted: &mut u64 = reasons.entry(reason.slug()).or_default();
+                    *counted = counted.saturating_add(1);
+                    None
+                }
             };
             arrivals.push(Arrival {
                 mailbox: job.mailbox(),
@@ -398,6 +438,8 @@ impl<'a> Batch<'a> {
             outcomes.push(Outcome::Queued);
         }
         queue::enqueue(tx, &self.rooms, &arrivals).await?;
+        let [part, ..] = process;
+        rollout::count(tx, part % PARTS, &reasons).await?;
         // For a struck contact's as well, which this must not tell apart.
         let queued = outcomes.iter().zip(self.jobs).filter(|(outcome, _)| matches!(outcome, Outcome::Queued));
         if let Some(latest) = queued.map(|(_, job)| job.at).max() {
@@ -411,5 +453,6 @@ async fn give_back(tx: &mut Tx<'_>, job: &Job) -> Result<(), StoreError> {
     match &job.right {
         Right::Token(spend) => send::detach(tx, &spend.nullifier).await,
         Right::Slot { slot, .. } => reply::untake(tx, slot).await,
+        Right::None { mailbox, message, .. } => rollout::untake(tx, (*mailbox, *message)).await,
     }
 }

@@ -6,7 +6,7 @@ use postern_store::{Lease, StoreError};
 
 use super::strike;
 use crate::app::App;
-use crate::db::{keys, release, retention};
+use crate::db::{keys, release, retention, rollout};
 
 /// Rows in one transaction: senders wait no longer than for that.
 const BATCH: u64 = 500;
@@ -51,6 +51,7 @@ async fn sweep_database(app: &App, lease: &mut Lease) -> Result<(), StoreError> 
         tracing::info!("the ledger rows of an ended key are dropped");
     }
     drop_claims(app, lease, now.seconds()).await?;
+    drop_unenforced(app, lease, now.seconds()).await?;
     let silent = now.minus_seconds(BELL_SECONDS).seconds();
     app.db.run("retention_bells", |tx| Box::pin(async move { retention::drop_bells(tx, silent).await })).await?;
     drop_epochs(app, lease).await
@@ -65,6 +66,18 @@ async fn drop_claims(app: &App, lease: &mut Lease, now: u64) -> Result<(), Store
             .run("retention_claims", |tx| Box::pin(async move { retention::drop_claims(tx, now, BATCH).await }))
             .await?;
         if dropped == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Forgets what was taken without a token; its messages are gone before.
+async fn drop_unenforced(app: &App, lease: &mut Lease, now: u64) -> Result<(), StoreError> {
+    loop {
+        lease.keep(app.clock.now()).await?;
+        let dropping =
+            app.db.run("retention_unenforced", |tx| Box::pin(async move { rollout::drop_some(tx, now, BATCH).await }));
+        if dropping.await? == 0 {
             return Ok(());
         }
     }

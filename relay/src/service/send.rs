@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 
 use super::keys::Standing;
 use super::queue::{Job, Outcome, Right};
-use super::{mailbox, reply};
+use super::{mailbox, reply, rollout};
 use crate::app::App;
 use crate::db::send::{LedgerRow, Spend};
 use crate::error::Refusal;
@@ -50,6 +50,17 @@ pub(crate) async fn accept(
         return Err(ProblemKind::EnvelopeSize.into());
     }
     let mailbox = mailbox.ok_or(ProblemKind::MailboxUnknown)?;
+    match admit(app, mailbox, presented, envelope.clone()).await {
+        Err(refusal) => match rollout::waived(app, &refusal) {
+            Some(reason) => rollout::accept(app, mailbox, reason, envelope).await,
+            None => Err(refusal),
+        },
+        accepted => accepted,
+    }
+}
+
+/// The same for an envelope of a good size, whether or not tokens are asked for.
+async fn admit(app: &App, mailbox: MailboxId, presented: Presented, envelope: Bytes) -> Result<MessageId, Refusal> {
     let why = match presented {
         Presented::Token(token) => return accept_cold(app, mailbox, &token, envelope).await,
         Presented::Reply(shown) => return reply::accept(app, mailbox, shown, envelope).await,
@@ -148,7 +159,7 @@ async fn write(app: &App, spend: Spend, envelope: Bytes) -> Result<MessageId, Re
 /// `mailbox-full`, or `mailbox-unknown` if it was closed meanwhile.
 pub(super) fn queued(app: &App, outcome: Outcome, message: MessageId) -> Result<MessageId, Refusal> {
     match outcome {
-        Outcome::Queued => Ok(message),
+        Outcome::Queued | Outcome::Again => Ok(message),
         Outcome::Full => Err(Refusal::retry_after(ProblemKind::MailboxFull, app.config.limits.quota_retry_seconds)),
         Outcome::NoMailbox => Err(ProblemKind::MailboxUnknown.into()),
         Outcome::Spent(_) | Outcome::Used(_) | Outcome::Over | Outcome::Fenced => Err(ProblemKind::Internal.into()),

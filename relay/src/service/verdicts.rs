@@ -8,8 +8,8 @@ use postern_protocol::release::Outcome;
 use postern_store::{StoreError, Tx};
 
 use crate::db::release::{self, Verdict};
-use crate::db::reply;
 use crate::db::send::TokenState;
+use crate::db::{reply, rollout};
 
 /// What to do with the messages of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,12 @@ pub(crate) async fn decide(tx: &mut Tx<'_>, acts: &[&Act]) -> Result<(Vec<Outcom
     let gone: HashSet<Name> = to_remove.difference(&removed).copied().collect();
     let tokens = gone.iter().chain(&judged).map(|(_, message)| Nullifier(message.0)).collect();
     let states = release::states(tx, tokens).await?;
-    let came = reply::came(tx, gone).await?;
+    let came = reply::came(tx, gone.clone()).await?;
+    let has_row = |name: &Name| states.get(&Nullifier(name.1.0)).is_some_and(|(spent_at, _)| *spent_at == name.0);
+    let without: HashSet<Name> = gone.union(&judged).filter(|name| !has_row(name)).copied().collect();
+    let unenforced = if without.is_empty() { without } else { rollout::known(tx, without).await? };
 
-    let mut known = Known { removed, states, came, moved: HashMap::new() };
+    let mut known = Known { removed, states, came, unenforced, moved: HashMap::new() };
     let outcomes = acts.iter().map(|act| known.decide(act)).collect();
     release::judge(tx, &known.moved).await?;
     let moved = |verdict| known.moved.values().filter(|says| **says == verdict).count() as u64;
@@ -77,6 +80,8 @@ struct Known {
     states: HashMap<Nullifier, (MailboxId, TokenState)>,
     /// Replies that came once.
     came: HashSet<Name>,
+    /// Those that were taken without a token.
+    unenforced: HashSet<Name>,
     moved: HashMap<Nullifier, Verdict>,
 }
 
@@ -102,12 +107,16 @@ impl Known {
 
     /// What has left the queue (acknowledged before, or too old) is done; what never came here is refused.
     fn acknowledge(&self, name: Name) -> bool {
-        self.removed.contains(&name) || self.state(name).is_some() || self.came.contains(&name)
+        self.removed.contains(&name)
+            || self.state(name).is_some()
+            || self.came.contains(&name)
+            || self.unenforced.contains(&name)
     }
 
     /// The first verdict counts.
     fn judge(&mut self, name: Name, verdict: Verdict) -> bool {
-        let Some(state) = self.state(name) else { return false };
+        // What nothing was spent on has nothing to be given back or burnt: that is done.
+        let Some(state) = self.state(name) else { return self.unenforced.contains(&name) };
         let token = Nullifier(name.1.0);
         match (state, verdict) {
             (TokenState::Attached, verdict) => *self.moved.entry(token).or_insert(verdict) == verdict,

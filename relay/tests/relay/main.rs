@@ -29,6 +29,7 @@ mod reply_keys;
 mod reply_model;
 mod reply_reveal;
 mod reply_strike;
+mod rollout;
 mod send;
 mod verdicts;
 mod world;

@@ -202,6 +202,7 @@ impl World {
             database: url,
             secret_key_file: PathBuf::new(),
             tls: None,
+            enforce: true,
             issuer: IssuerConfig {
                 name: ISSUER.into(),
                 url: issuer.url.clone(),

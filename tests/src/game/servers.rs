@@ -103,6 +103,7 @@ fn relay_config(database: &Path, issuer: &IdentityKey, issuer_url: String) -> po
         database: format!("sqlite://{}", database.display()),
         secret_key_file: PathBuf::new(),
         tls: None,
+        enforce: true,
         issuer: IssuerConfig { name: ISSUER.to_owned(), url: issuer_url, public_key: issuer.public() },
         limits: postern_relay::config::Limits::default(),
         replies: postern_protocol::reply::ReplyPolicy::default(),
