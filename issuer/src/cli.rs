@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use postern_listen::{ListenError, Listener};
-use postern_operate::start_metrics;
+use postern_operate::{LogArgs, LogError, start_metrics, version_line};
 use postern_protocol::ids::{PhoneNumber, SigningPublicKey};
 use postern_protocol::time::Clock;
-use postern_store::SystemClock;
+use postern_store::{Db, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Issuer, OpenError, Parts, serve};
 use crate::config::{Config, ConfigError};
+use crate::db::MIGRATIONS;
 use crate::error::Refusal;
 use crate::gateway::{self, Gateways};
 use crate::metrics::operated;
@@ -23,6 +24,7 @@ use crate::random::Randomness;
 use crate::secrets::{Secrets, SecretsError};
 use crate::service::{account, directory, keys, lookup};
 
+mod doctor;
 mod files;
 mod texts;
 
@@ -106,17 +108,40 @@ enum Command {
     TestText(texts::TestText),
     /// Check the configuration and the files it names, and print it with all defaults.
     CheckConfig(OfConfig),
+    /// Bring the database's schema up to date and end; `serve` does so as well.
+    Migrate(OfConfig),
+    /// Look at configuration, keys, database, clock, disk and network; say what to do about each, and fail if something is broken.
+    Doctor(OfConfig),
+    /// Print name, version, commit and schema as one line of JSON.
+    Version,
 }
 
 #[derive(clap::Args)]
 struct OfConfig {
     /// The configuration file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "POSTERN_ISSUER_CONFIG", value_name = "FILE")]
     config: PathBuf,
-    /// The database, in place of the configuration's: `sqlite:///path/file.db` or `postgres://user:password@host/database`. Other users
-    /// of the machine see a command line; a password is better off in the variable or in the configuration.
+    /// The database, in place of the configuration's: `sqlite:///path/file.db`, `postgres://user:password@host/database`, or `file:NAME` of a
+    /// file with either in it. Other users of the machine see a command line; a password is better off in such a file.
     #[arg(long, env = "POSTERN_ISSUER_DATABASE", hide_env_values = true, value_name = "URL")]
     database: Option<String>,
+    /// Where to listen, in place of the configuration's, IP:PORT.
+    #[arg(long, env = "POSTERN_ISSUER_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl OfConfig {
+    /// The configuration with what the command line and the environment say over it.
+    fn load(&self) -> Result<Config, CliError> {
+        let mut config = Config::load(&self.config, self.database.as_deref())?;
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+            config.check()?;
+        }
+        Ok(config)
+    }
 }
 
 /// Why the command failed.
@@ -138,6 +163,10 @@ enum CliError {
     Tls(#[from] postern_tls::TlsError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("something is broken; see above")]
+    Ill,
     #[error("the database has no token key: it is not the one that `init` made, or it was lost")]
     NoKey,
     #[error("another process is building the directory; if it died, this works again ten minutes after its last step")]
@@ -156,9 +185,6 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -197,8 +223,15 @@ async fn run(command: Command) -> Result<(), CliError> {
         Command::Revoke { of, phone } => revoke(&of, &phone).await,
         Command::AddRelay { of, name, url, public_key } => files::add_relay(&of.config, &name, &url, &public_key),
         Command::TestText(args) => texts::test(&args).await,
+        Command::Migrate(of) => migrate(&of).await,
+        Command::Doctor(of) => {
+            let (report, is_well) = doctor::examine(&of).await;
+            say(&report)?;
+            if is_well { Ok(()) } else { Err(CliError::Ill) }
+        }
+        Command::Version => say(&version_line("postern-issuer", env!("CARGO_PKG_VERSION"), schema())),
         Command::CheckConfig(of) => {
-            let config = Config::load(&of.config, of.database.as_deref())?;
+            let config = of.load()?;
             Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
             config.tls.clone().map(postern_tls::ServerTls::load).transpose()?;
             Gateways::open(&config)?;
@@ -218,7 +251,8 @@ async fn init(dir: &Path, new: New<'_>) -> Result<(), CliError> {
     let random = Randomness::system();
     let name = new.name;
     let made = files::make(&mut random.generator(), SystemClock.now(), dir, new)?;
-    let issuer = open(&OfConfig { config: made.config.clone(), database: None }).await?;
+    let issuer =
+        open(&OfConfig { config: made.config.clone(), database: None, listen: None, log: LogArgs::default() }).await?;
     keys::rotate(&issuer, issuer.config.limits.key_overlap_seconds).await?;
     let line = serde_json::json!({
         "name": name,
@@ -232,8 +266,21 @@ async fn init(dir: &Path, new: New<'_>) -> Result<(), CliError> {
     say(&line.to_string())
 }
 
+/// The newest version of the schema that this program knows.
+fn schema() -> i64 {
+    MIGRATIONS.last().map_or(0, |migration| migration.version)
+}
+
+async fn migrate(of: &OfConfig) -> Result<(), CliError> {
+    let config = of.load()?;
+    of.log.start(&config.operation)?;
+    Db::open(&config.database, MIGRATIONS).await.map_err(OpenError::Store)?.close().await;
+    say(&serde_json::json!({ "schema": schema() }).to_string())
+}
+
 async fn open(of: &OfConfig) -> Result<Arc<Issuer>, CliError> {
-    let config = Config::load(&of.config, of.database.as_deref())?;
+    let config = of.load()?;
+    of.log.start(&config.operation)?;
     let secrets = Secrets::load(&config.secret_key_file, &config.ca_certificate_file)?;
     let gateways = Gateways::open(&config)?;
     let clock = Arc::new(SystemClock);

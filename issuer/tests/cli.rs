@@ -295,7 +295,7 @@ fn an_operator_revokes_an_account_by_its_number() {
 /// What a serving issuer writes to standard error when its log is switched off.
 fn said_at_start(config: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-issuer"));
-    command.args(["serve", "--config", config]).env("RUST_LOG", "off").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["serve", "--config", config]).env("POSTERN_LOG", "off").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running { child: command.spawn().unwrap(), address: String::new() };
     BufReader::new(running.child.stdout.as_mut().unwrap()).read_line(&mut running.address).unwrap();
     assert!(running.address.starts_with("listening"));

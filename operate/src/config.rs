@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogFormat;
+
 /// How an operator looks in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,11 +17,16 @@ pub struct Operation {
     pub metrics_anywhere: bool,
     /// How often what `/metrics` shows changes, seconds: nothing it tells is finer in time.
     pub metrics_seconds: u64,
+    /// What is logged; POSTERN_LOG and `--log` go over it.
+    pub log: String,
+    /// How a line of it looks; POSTERN_LOG_FORMAT and `--log-format` go over it.
+    pub log_format: LogFormat,
 }
 
 impl Default for Operation {
     fn default() -> Self {
-        Self { metrics: None, metrics_anywhere: false, metrics_seconds: 60 }
+        let (log, log_format) = ("info".to_owned(), LogFormat::Text);
+        Self { metrics: None, metrics_anywhere: false, metrics_seconds: 60, log, log_format }
     }
 }
 
@@ -43,6 +50,8 @@ pub const OPERATION_TEMPLATE: &str = r#"# How you look in (docs/operating.md).
 # metrics = "127.0.0.1:9464"          # Prometheus asks here for /metrics; nowhere if it is not set
 # metrics_anywhere = false            # whether that may be an address that other machines reach
 # metrics_seconds = 60                # how often what /metrics shows changes
+# log = "info"                        # or error, warn, debug, trace, off; POSTERN_LOG and --log go over it
+# log_format = "text"                 # or "json", one object a line
 "#;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use postern_credentials::reply_credential::relay_id;
 use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
 use postern_listen::{Endpoints, Listener};
-use postern_operate::{Health, Metrics, Operated, health_routes};
+use postern_operate::{Health, LogError, Metrics, Operated, SecretFileError, health_routes};
 use postern_protocol::codec::TooLong;
 use postern_protocol::exchange::EXCHANGE_PATH;
 use postern_protocol::ids::ChallengeDigest;
@@ -77,6 +77,15 @@ pub enum StartError {
     /// Listening, or the key file.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
+    /// A file with a secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// The filter of logs.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// `doctor` has found something.
+    #[error("something is broken; see above")]
+    Ill,
     /// The key file does not hold 32 bytes in base64url.
     #[error("{0} does not hold a key: 32 bytes, base64url")]
     Key(String),

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use postern_credentials::secrets::RootSecret;
 use postern_listen::Listener;
-use postern_operate::{OPERATION_TEMPLATE, Operation, start_metrics};
+use postern_operate::{LogArgs, OPERATION_TEMPLATE, Operation, read_secret, start_metrics, version_line};
 use postern_protocol::ids::{SigningPublicKey, decode_base64, encode_base64};
 use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::time::Clock;
-use postern_store::SystemClock;
+use postern_store::{Db, SystemClock};
 use rand::rngs::SysRng;
 use rand_core::UnwrapErr;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::app::{App, RngFactory, StartError, identity};
 use crate::config::{Config, IssuerConfig, Limits};
+use crate::db::MIGRATIONS;
+
+mod doctor;
 
 /// The relay of Postern: mailboxes, the token ledger, queues.
 #[derive(Parser)]
@@ -37,21 +40,44 @@ struct Arguments {
 enum Command {
     /// Makes a configuration and a key, and prints what the issuer must be told as one line of JSON.
     Init(Init),
-    /// Serves until SIGTERM or ctrl-c. Prints one line once it listens; logs go to stderr (POSTERN_LOG=debug for more).
+    /// Serves until SIGTERM or ctrl-c. Prints one line once it listens; logs go to stderr.
     Serve(OfConfig),
     /// Reads a configuration and its key, and prints what is in force, without secrets.
     CheckConfig(OfConfig),
+    /// Brings the database's schema up to date and ends; `serve` does so as well.
+    Migrate(OfConfig),
+    /// Looks at configuration, keys, database, clock, disk and network; says what to do about each, and fails if something is broken.
+    Doctor(OfConfig),
+    /// Prints name, version, commit and schema as one line of JSON.
+    Version,
 }
 
 #[derive(clap::Args)]
 struct OfConfig {
     /// The configuration file.
-    #[arg(long)]
+    #[arg(long, env = "POSTERN_RELAY_CONFIG", value_name = "FILE")]
     config: PathBuf,
-    /// The database, in place of the configuration's: `sqlite:///path/file.db` or `postgres://user:password@host/database`. Other users
-    /// of the machine see a command line; a password is better off in the variable or in the configuration.
+    /// The database, in place of the configuration's: `sqlite:///path/file.db`, `postgres://user:password@host/database`, or `file:NAME` of a
+    /// file with either in it. Other users of the machine see a command line; a password is better off in such a file.
     #[arg(long, env = "POSTERN_RELAY_DATABASE", hide_env_values = true, value_name = "URL")]
     database: Option<String>,
+    /// Where to listen, in place of the configuration's, IP:PORT.
+    #[arg(long, env = "POSTERN_RELAY_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl OfConfig {
+    /// The configuration with what the command line and the environment say over it.
+    fn load(&self) -> Result<Config, StartError> {
+        let mut config = Config::load(&self.config, self.database.as_deref())?;
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+            config.check()?;
+        }
+        Ok(config)
+    }
 }
 
 #[derive(clap::Args)]
@@ -97,6 +123,9 @@ pub fn main() -> ExitCode {
         Command::Init(arguments) => init(arguments),
         Command::Serve(of) => serve(&of),
         Command::CheckConfig(of) => check(&of),
+        Command::Migrate(of) => migrate(&of),
+        Command::Doctor(of) => doctor(&of),
+        Command::Version => say(&version_line("postern-relay", env!("CARGO_PKG_VERSION"), schema())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -172,7 +201,7 @@ fn template(config: &Config) -> String {
          listen = {}\n\
          # Under which clients reach it, without a trailing slash.\n\
          url = {}\n\
-         # sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full\n\
+         # sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full; file:NAME reads it from a file\n\
          database = {}\n\
          # 32 bytes, base64url; relative to this file. Whoever has it can pass for this relay at the issuer.\n\
          secret_key_file = {}\n\n\
@@ -270,18 +299,14 @@ fn template(config: &Config) -> String {
 }
 
 fn read_key(path: &Path) -> Result<RootSecret, StartError> {
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path.display()))?);
-    let mode = std::fs::metadata(path).map_err(io(path.display()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(file = %path.display(), "the key file is open to others than its owner");
-    }
-    let bytes = decode_base64(text.trim()).ok().map(Zeroizing::new);
+    let text = read_secret(path)?;
+    let bytes = decode_base64(&text).ok().map(Zeroizing::new);
     let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
     key.map(RootSecret::from_bytes).ok_or_else(|| StartError::Key(path.display().to_string()))
 }
 
 fn check(of: &OfConfig) -> Result<(), StartError> {
-    let config = Config::load(&of.config, of.database.as_deref())?;
+    let config = of.load()?;
     read_key(&config.secret_key_file)?;
     config.tls.clone().map(postern_tls::ServerTls::load).transpose()?;
     print!("{}", config.redacted());
@@ -289,13 +314,39 @@ fn check(of: &OfConfig) -> Result<(), StartError> {
 }
 
 fn serve(of: &OfConfig) -> Result<(), StartError> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("POSTERN_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let config = Config::load(&of.config, of.database.as_deref())?;
+    let config = of.load()?;
+    of.log.start(&config.operation)?;
     let root = read_key(&config.secret_key_file)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("runtime"))?;
-    runtime.block_on(run(config, root))
+    runtime()?.block_on(run(config, root))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("runtime"))
+}
+
+/// The newest version of the schema that this program knows.
+fn schema() -> i64 {
+    MIGRATIONS.last().map_or(0, |migration| migration.version)
+}
+
+fn migrate(of: &OfConfig) -> Result<(), StartError> {
+    let config = of.load()?;
+    of.log.start(&config.operation)?;
+    runtime()?.block_on(async {
+        Db::open(&config.database, MIGRATIONS).await?.close().await;
+        say(&serde_json::json!({ "schema": schema() }).to_string())
+    })
+}
+
+fn doctor(of: &OfConfig) -> Result<(), StartError> {
+    let (report, is_well) = runtime()?.block_on(doctor::examine(of));
+    say(&report)?;
+    if is_well { Ok(()) } else { Err(StartError::Ill) }
+}
+
+/// To standard output; a closed pipe is an error like any other.
+fn say(text: &str) -> Result<(), StartError> {
+    writeln!(std::io::stdout().lock(), "{text}").map_err(io("standard output"))
 }
 
 async fn run(config: Config, root: RootSecret) -> Result<(), StartError> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use postern_operate::Operation;
+use postern_operate::{Operation, SecretFileError, read_database_url};
 use postern_protocol::ids::SigningPublicKey;
 use postern_protocol::reply::ReplyPolicy;
 use postern_protocol::server::ServerUrl;
@@ -20,7 +20,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Under which URL clients reach it, without a trailing slash.
     pub url: String,
-    /// `sqlite:///path/file.db` or `postgres://user:password@host/database`; see `Db::open`. `--database` overrides it.
+    /// `sqlite:///path/file.db` or `postgres://user:password@host/database`, or `file:NAME` of a file with either in it; see `Db::open`. `--database` overrides it.
     pub database: String,
     /// File with the root secret: 32 bytes, base64url. Relative to the configuration file.
     pub secret_key_file: PathBuf,
@@ -189,6 +189,9 @@ pub enum ConfigError {
     /// Not TOML, a key is missing or unknown, or a value has the wrong type.
     #[error("{0}, line {1}: {2}")]
     Parse(PathBuf, usize, String),
+    /// A file with a secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
     /// A value makes no sense.
     #[error("configuration: {0}")]
     Invalid(&'static str),
@@ -226,6 +229,7 @@ impl Config {
         if let Some(database) = database {
             database.clone_into(&mut config.database);
         }
+        config.database = read_database_url(path.parent().unwrap_or(Path::new("")), &config.database)?;
         config.check()?;
         Ok(config)
     }

@@ -61,6 +61,11 @@ impl Db {
         Ok(db)
     }
 
+    /// As it is, whatever its schema.
+    pub(crate) const fn of(engine: Engine) -> Self {
+        Self { engine }
+    }
+
     /// Runs one writing transaction. `Ok` comes back only after a durable commit, of what it has written and of what it has read; any
     /// `Err` of the closure rolls back.
     ///

@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("postern-test-database", &[]),
     ("postern-tls", &["postern-protocol"]),
     ("postern-listen", &["postern-protocol", "postern-tls"]),
-    ("postern-operate", &["postern-protocol"]),
+    ("postern-operate", &["postern-protocol", "postern-tls"]),
     ("postern-client", &["postern-protocol", "postern-credentials", "postern-tls"]),
     ("postern-fuzz-targets", &["postern-protocol", "postern-credentials", "postern-client"]),
     ("postern-load", &["postern-protocol", "postern-credentials"]),

@@ -91,7 +91,7 @@ async fn each_planted_violation_is_found_by_its_name() {
         ),
         ("update mailboxes set queued_messages = 7", "the quota counters"),
     ];
-    let others = about_replies().into_iter().chain(about_prekeys()).chain(about_lookups());
+    let others = about_replies().into_iter().chain(about_prekeys()).chain(about_lookups()).chain(about_rollout());
     let planted: Vec<_> = planted.into_iter().chain(others).collect();
     for (sql, name) in planted.iter().copied() {
         let found = rest.broken_by(sql);
@@ -101,6 +101,29 @@ async fn each_planted_violation_is_found_by_its_name() {
         let mut names = planted.iter().map(|plant| plant.1);
         assert!(names.any(|planted| name.starts_with(planted)), "no violation of {name} is planted");
     }
+}
+
+/// Violations of what is said about messages that were taken without a token.
+fn about_rollout() -> [(&'static str, &'static str); 4] {
+    let name = "every message that was taken without a token";
+    [
+        ("insert into unenforced select mailbox, randomblob(32), 0 from mailboxes", name),
+        (
+            "insert into unenforced_counts values ('token-required', 0, 1000);
+             insert into unenforced select mailbox, message, 0 from messages where presentation is not null",
+            name,
+        ),
+        (
+            "insert into unenforced_counts values ('token-required', 0, 1000);
+             insert into unenforced select mailbox, nullifier, 0 from ledger where mailbox is not null",
+            name,
+        ),
+        (
+            "insert into unenforced_counts values ('token-required', 0, 1000);
+             insert into unenforced values (randomblob(32), randomblob(32), 0)",
+            name,
+        ),
+    ]
 }
 
 /// Violations of what is said about look-ups.

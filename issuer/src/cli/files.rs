@@ -90,7 +90,7 @@ name = {name}
 listen = {listen}
 # Under which clients and relays reach it.
 url = {url}
-# sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full
+# sqlite:///absolute/path.db, or postgres://user:password@host/database?sslmode=verify-full; file:NAME reads it from a file
 database = {database}
 # The root secret: whoever has it is this issuer, and without it logins and keys in the database cannot be read. Keep a copy offline.
 secret_key_file = "secret.key"
@@ -188,4 +188,27 @@ pub(super) fn add_relay(path: &Path, name: &str, url: &str, public_key: &Signing
     // The directory remembers the new name only once it is synced too.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(file_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Limits, Lookup};
+
+    #[test]
+    fn what_init_writes_has_every_setting_with_its_default() {
+        let listen = "127.0.0.1:7000".parse().unwrap();
+        let new = New { name: "issuer.example", listen, url: "https://i", texts: None, database: None, tls: None };
+        let text = template(Path::new("/somewhere"), &new, None);
+        let read = Config::parse(Path::new("issuer.toml"), &text).unwrap();
+        assert_eq!((&read.limits, &read.lookup), (&Limits::default(), &Lookup::default()));
+        assert_eq!(read.operation, postern_operate::Operation::default());
+        for section in [toml::Value::try_from(&read.limits), toml::Value::try_from(&read.lookup)] {
+            for (key, value) in section.unwrap().as_table().unwrap() {
+                // The one list: an example says more than the empty one.
+                let said = if value.is_array() { format!("\n# {key} = [") } else { format!("\n# {key} = {value}") };
+                assert!(text.contains(&said), "{said}");
+            }
+        }
+    }
 }

@@ -335,7 +335,7 @@ impl<'a> Batch<'a> {
                 Right::Token(spend) => tokens.push(spend.as_ref()),
                 Right::Slot { slot, taken, .. } => slots.push((slot, taken)),
                 Right::None { mailbox, message, kept_until, .. } => {
-                    drop(without.insert((*mailbox, *message), *kept_until));
+                    without.insert((*mailbox, *message), *kept_until);
                 }
             }
         }

@@ -46,8 +46,10 @@ const VANDAL: &str = "x-vandal";
 fn wrapped(program: &Path, into: &Path) -> PathBuf {
     let name = program.file_name().unwrap().to_str().unwrap();
     let (script, out) = (into.join(format!("{name}.sh")), into.join(name));
+    // One of the servers in either form.
+    let form = if name.contains("relay") { "json" } else { "text" };
     let text = format!(
-        "#!/bin/bash\nexport RUST_LOG=trace POSTERN_LOG=trace\nexec '{}' \"$@\" > >(tee -p -a '{out}.out') 2> >(tee -p -a '{out}.err' >&2)\n",
+        "#!/bin/bash\nexport POSTERN_LOG=trace POSTERN_LOG_FORMAT={form}\nexec '{}' \"$@\" > >(tee -p -a '{out}.out') 2> >(tee -p -a '{out}.err' >&2)\n",
         program.display(),
         out = out.display()
     );
