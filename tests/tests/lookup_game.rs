@@ -8,9 +8,9 @@ use postern_client::lookup::Outcome;
 use postern_protocol::lookup::{LOOKUP_PATH, LookupRequest};
 use postern_tests::game::capture::{Exchange, Server};
 use postern_tests::game::distinguishers::{ALL, BEST, Question, Tallies};
-use postern_tests::game::evidence::Adversary;
 use postern_tests::game::lookups::{Game, Leak};
 use postern_tests::game::people::Prepared;
+use postern_tests::game::report::play_lookups;
 use postern_tests::game::servers::Servers;
 use postern_tests::game::statistics::Tally;
 
@@ -36,12 +36,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn play(prepared: &Prepared, leak: Leak, rounds: usize) -> Tallies {
-    let (mut game, runtime) = (Game::new(prepared, leak, rounds), runtime());
-    let mut tallies = Tallies::new(Adversary::new(&game));
-    for round in 0..rounds {
-        tallies.add(round, &runtime.block_on(game.play(round)));
-    }
-    tallies
+    play_lookups(prepared, leak, rounds, |_| {})
 }
 
 fn print(question: Question, name: &str, tally: &Tally) {

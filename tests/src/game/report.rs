@@ -2,9 +2,14 @@
 
 use std::process::ExitCode;
 
+use super::distinguishers::Tallies;
 use super::events::Slip;
+use super::evidence::Adversary;
 use super::linkability::{BITES, Finding, Game, INTERVALS, confidence};
 use super::linking::Link;
+use super::lookups::{self, Leak};
+use super::people::Prepared;
+use super::servers::Servers;
 use super::timing::{POLICIES, told};
 
 /// People in a world of the honest game.
@@ -14,7 +19,7 @@ const FEW: usize = 80;
 /// How many people are active in a day, in the table of times.
 const ACTIVE: [usize; 4] = [10, 100, 1000, 10_000];
 
-/// `--rounds N`, and `--only honest`, `leaky` or `timing`.
+/// `--rounds N`, and `--only honest`, `leaky`, `timing` or `lookups`.
 pub fn main(args: impl Iterator<Item = String>) -> ExitCode {
     let args: Vec<String> = args.collect();
     let value = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
@@ -29,6 +34,9 @@ pub fn main(args: impl Iterator<Item = String>) -> ExitCode {
     }
     if is_asked("honest") {
         held &= honest(rounds);
+    }
+    if is_asked("lookups") {
+        held &= honest_lookups(rounds);
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -52,6 +60,37 @@ pub fn honest(rounds: usize) -> bool {
     let told: Vec<_> = findings.iter().filter(|f| f.link.is_promised() && !f.advantage.covers(0.0)).collect();
     told.iter().for_each(|finding| println!("TOLD: {}", line(finding)));
     told.is_empty()
+}
+
+/// Look-ups, among a thousand people and a thousand numbers; whether each interval has zero in it.
+fn honest_lookups(rounds: usize) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let prepared = runtime.block_on(Prepared::new(Servers::fresh()));
+    let tallies = play_lookups(&prepared, Leak::None, rounds, |played| eprintln!("{played} look-ups"));
+    let confidence = 1.0 - 0.01 / tallies.results().len() as f64;
+    println!("| question | way | rounds | advantage | interval, all together 99% |\n|---|---|---|---|---|");
+    let mut held = true;
+    for (question, way, tally) in tallies.results() {
+        let advantage = tally.advantage(confidence);
+        held &= advantage.covers(0.0);
+        let (value, low, high) = (advantage.value, advantage.low, advantage.high);
+        println!("| {question:?} | {way} | {} | {value:+.3} | {low:+.3} to {high:+.3} |", tally.rounds());
+    }
+    held
+}
+
+/// So many look-ups, and what the adversary makes of them.
+pub fn play_lookups(prepared: &Prepared, leak: Leak, rounds: usize, told: impl Fn(usize)) -> Tallies {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut game = lookups::Game::new(prepared, leak, rounds);
+    let mut tallies = Tallies::new(Adversary::new(&game));
+    for round in 0..rounds {
+        tallies.add(round, &runtime.block_on(game.play(round)));
+        if (round + 1) % 500 == 0 {
+            told(round + 1);
+        }
+    }
+    tallies
 }
 
 /// Plays each slip; whether the way that is for it sees it.
