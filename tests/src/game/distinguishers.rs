@@ -202,6 +202,11 @@ impl Tallies {
         Self { adversary, tallies: names.enumerate().map(tally).collect() }
     }
 
+    /// Goes on with another game.
+    pub fn go_on(&mut self, adversary: Adversary) {
+        self.adversary = adversary;
+    }
+
     /// Plays a round.
     pub fn add(&mut self, round: usize, played: &Played) {
         let view = self.adversary.look_at(round, played);

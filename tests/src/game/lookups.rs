@@ -113,7 +113,12 @@ pub struct Game<'a> {
 impl<'a> Game<'a> {
     /// On copies of the prepared servers.
     pub fn new(prepared: &'a Prepared, leak: Leak, rounds: usize) -> Self {
-        let seed = 100 + leak as u64;
+        Self::nth(prepared, leak, rounds, 0)
+    }
+
+    /// The same with other draws: people have tokens for so many rounds only.
+    pub fn nth(prepared: &'a Prepared, leak: Leak, rounds: usize, n: u64) -> Self {
+        let seed = 100 + leak as u64 + 1000 * n;
         let servers = prepared.servers.copy(seed);
         if leak == Leak::LargeDirectory {
             list_strangers(&servers, MANY);

@@ -16,6 +16,8 @@ use super::timing::{POLICIES, told};
 const PEOPLE: usize = 200;
 /// And of a leaky one.
 const FEW: usize = 80;
+/// Look-ups of a game: as many as there are tokens for.
+const A_GAME: usize = 600;
 /// How many people are active in a day, in the table of times.
 const ACTIVE: [usize; 4] = [10, 100, 1000, 10_000];
 
@@ -82,15 +84,24 @@ fn honest_lookups(rounds: usize) -> bool {
 /// So many look-ups, and what the adversary makes of them.
 pub fn play_lookups(prepared: &Prepared, leak: Leak, rounds: usize, told: impl Fn(usize)) -> Tallies {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut game = lookups::Game::new(prepared, leak, rounds);
-    let mut tallies = Tallies::new(Adversary::new(&game));
-    for round in 0..rounds {
-        tallies.add(round, &runtime.block_on(game.play(round)));
-        if (round + 1) % 500 == 0 {
-            told(round + 1);
+    let mut tallies: Option<Tallies> = None;
+    for (n, begin) in (0..rounds).step_by(A_GAME).enumerate() {
+        let rounds = A_GAME.min(rounds - begin);
+        let mut game = lookups::Game::nth(prepared, leak, rounds, n as u64);
+        let adversary = Adversary::new(&game);
+        let tallies = match &mut tallies {
+            Some(tallies) => {
+                tallies.go_on(adversary);
+                tallies
+            }
+            none => none.insert(Tallies::new(adversary)),
+        };
+        for round in 0..rounds {
+            tallies.add(round, &runtime.block_on(game.play(round)));
         }
+        told(begin + rounds);
     }
-    tallies
+    tallies.expect("a round")
 }
 
 /// Plays each slip; whether the way that is for it sees it.
