@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes every target for SECONDS (default 20), three at a time, and prints a table. Fails on any crash; what crashed lies in
-# fuzz/artifacts/<target>/, and becomes a test of the part that it is a fault of. `fuzz/run.sh SECONDS TARGET…` fuzzes these only.
+# fuzz/artifacts/<target>/, and becomes a test of the part that it is a fault of. `fuzz/run.sh SECONDS TARGET…` fuzzes these only;
+# `fuzz/run.sh build` builds them.
 #
 # No sanitizer: our code is safe Rust but for one module of calls into aws-lc, whose C the sanitizer would not see either; and without it
 # building takes half the time. What is looked for are panics, overflows, what the targets assert, and memory (-rss_limit_mb).
@@ -17,6 +18,7 @@ command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --version 0.13.2 --
 began=$(date +%s)
 cargo fuzz build --fuzz-dir . --sanitizer none
 echo "built in $(($(date +%s) - began)) s"
+[ "$seconds" != build ] || exit 0
 programs="target/$triple/release"
 targets=("$@")
 [ "${#targets[@]}" -gt 0 ] || mapfile -t targets < <(sed -n 's/^    ("\([a-z_]*\)",.*/\1/p' targets/src/lib.rs)
