@@ -38,6 +38,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "postern-operate",
         ],
     ),
+    // Asks the three programs for their commands.
+    ("postern-pages", &["postern-client", "postern-issuer", "postern-relay"]),
 ];
 
 /// What must not be reached from the pure crates, by whatever way.
