@@ -25,7 +25,7 @@ fn configure(world: &mut World, gateways: impl FnOnce(&std::path::Path) -> Strin
     let (_, after) = rest.split_once("\n# Relays are added by").unwrap();
     let gateways = gateways(path.parent().unwrap());
     std::fs::write(&path, format!("{before}{gateways}\n# Relays are added by{after}")).unwrap();
-    world.issuer.environment = vec![("RUST_LOG".to_owned(), "trace".to_owned())];
+    world.issuer.environment = vec![("POSTERN_LOG".to_owned(), "trace".to_owned())];
     world.issuer.start();
 }
 

@@ -19,6 +19,7 @@ use postern_credentials::reply_credential::{GroupSecret, KeyPeriod, MemberCreden
 use postern_credentials::seal::SealKey;
 use postern_credentials::secrets::RootSecret;
 use postern_credentials::session::SessionKey;
+use postern_issuer::gateway::Password;
 use postern_protocol::ids::{GroupSecretBytes, LoginVerifier, MailboxId, MemberSecretBytes, OprfOutput, RefundSecret};
 use postern_tests::planted::memory::{Marker, overwrite_dead_stack};
 use rand_core::{TryCryptoRng, TryRng};
@@ -181,6 +182,11 @@ const PROBES: &[Probe] = &[
         let text = Zeroizing::new(m.clear().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let marker = Marker::of(Zeroizing::new(text.as_bytes().to_vec()));
         (Box::new(SecretText::new(text.as_str())), vec![marker])
+    }),
+    ("Password", |m| {
+        let text = Zeroizing::new(m.clear().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let marker = Marker::of(Zeroizing::new(text.as_bytes().to_vec()));
+        (Box::new(Password::new(text.as_str())), vec![marker])
     }),
 ];
 

@@ -185,7 +185,7 @@ impl Play {
 
     fn new_rows(&mut self) -> Vec<(String, i64)> {
         let mut rows = Vec::new();
-        for file in [self.servers.issuer_db(), self.servers.relay_db()] {
+        for (server, file) in [("issuer", self.servers.issuer_db()), ("relay", self.servers.relay_db())] {
             let db = Connection::open(file).unwrap();
             db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
             let mut names = db.prepare("select name from sqlite_schema where type = 'table'").unwrap();
@@ -194,6 +194,8 @@ impl Play {
                 let last: Option<i64> =
                     db.query_row(&format!("select max(rowid) from \"{name}\""), [], |row| row.get(0)).unwrap();
                 let last = last.unwrap_or_default();
+                // Some tables are in both databases.
+                let name = format!("{server}.{name}");
                 if self.seen.insert(name.clone(), last).unwrap_or_default() < last {
                     rows.push((name, last));
                 }
