@@ -35,7 +35,8 @@ impl From<&CertificateError> for WrongServer {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
-            CertificateError::UnknownIssuer => Self::Issuer,
+            // Whose name stands there has not signed it.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Issuer,
             _ => Self::Certificate,
         }
     }
