@@ -294,6 +294,19 @@ impl Actor {
         self.ask(self.http.get(self.relay(MESSAGES_PATH)).bearer_auth(jwt)).await.json()
     }
 
+    /// Reads and acknowledges until nothing is left; what there was.
+    pub async fn read_all(&mut self) -> Vec<MessageId> {
+        let mut all = Vec::new();
+        loop {
+            let page: Vec<_> = self.inbox().await.messages.iter().map(|message| message.message).collect();
+            if page.is_empty() {
+                return all;
+            }
+            assert_eq!(self.verdict(release::ACK_PATH, &page).await.done.len(), page.len());
+            all.extend(page);
+        }
+    }
+
     /// Posts message ids to one of the verdict paths.
     pub async fn verdict(&mut self, path: &str, messages: &[MessageId]) -> release::Outcome {
         let jwt = self.jwt(JwtAudience::Relay).await;
